@@ -311,6 +311,14 @@ class ConnectionGuard(Service):
             )
 
 
+def descriptor_of(frame: zmq.Frame) -> int:
+    """Return the descriptor of the connection that a message came over; -1 where libzmq does not say."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:  # from a peer of before libzmq 4 (ZMTP 1 and 2)
+        return -1
+
+
 def _ends(descriptor: int) -> tuple[object, object] | None:
     """Return both addresses of a connected socket; None for anything else."""
     try:

@@ -14,7 +14,7 @@ import zmq
 
 from dance_ondevice.daemon.security.curve import ServerCurve, join, serve
 from dance_ondevice.daemon.system.waker import Waker
-from dance_ondevice.daemon.wire.connections import Connections, Watch
+from dance_ondevice.daemon.wire.connections import Connections, Watch, descriptor_of
 from dance_ondevice.daemon.wire.messages import MAX_PARTS, Buffer
 
 log = logging.getLogger(__name__)
@@ -287,7 +287,7 @@ def _receive(
         identity = frame.bytes
         # libzmq delivers whole messages, so the other parts are available.
         frame = socket.recv(copy=False)
-    connection = int(frame.get(zmq.SRCFD)) if counted else -1
+    connection = descriptor_of(frame) if counted else -1
     source = origin.source if origin else ""
     if not source:
         source = _source(frame, identity, secured=secured)

@@ -24,6 +24,7 @@ from dance_ondevice.daemon.store.scan import scan
 from dance_ondevice.daemon.system.descriptors import LOW, limits_of, shares
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire.connections import ConnectionGuard
+from dance_ondevice.daemon.wire.receiver import Receiver
 
 PATIENCE = 10.0
 #: Connections that one socket takes while nobody hears of them.
@@ -140,6 +141,57 @@ def test_a_peer_that_cannot_be_heard_is_told_of(wrong: Callable[..., Any]) -> No
         assert guard.stop(10)
     log.removeHandler(heard)
     assert guard.failure is None
+
+
+#: What a DEALER of before libzmq 4 says first, and how it writes the parts of a message.
+OLD = {
+    "ZMTP 1": (b"\x01\x00", lambda part, more: bytes([len(part) + 1, more]) + part),
+    "ZMTP 2": (
+        b"\xff" + bytes(7) + b"\x01\x7f\x01\x05\x00\x00",
+        lambda part, more: bytes([more, len(part)]) + part,
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", OLD)
+def test_a_peer_of_an_old_protocol_is_served(guard: ConnectionGuard, protocol: str, tmp_path: Path) -> None:
+    """libzmq tells nothing of its connection, which ended the thread that asked, and with it the service."""
+    greeting, part = OLD[protocol]
+    server = ControlServer(
+        f"ipc://{tmp_path / 'c'}", {"echo": lambda query: query}, watch=guard.bounding("control", 2)
+    )
+    server.start()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(tmp_path / "c"))
+        peer.sendall(greeting + part(b"", 1) + part(b'{"cmd": "echo", "n": 7}', 0))
+        assert_said(peer, b'"result":{"n":7}')
+    assert server.stop(10)
+    with zmq.Context() as context:
+        receiver = Receiver(
+            context,
+            bind=("tcp://127.0.0.1:*",),
+            subscribe=(),
+            max_part_bytes=1000,
+            watch=guard.bounding("ingest", 2),
+        )
+        host, _, port = receiver.endpoints[0].removeprefix("tcp://").rpartition(":")
+        with socket.create_connection((host, int(port))) as peer:
+            peer.sendall(greeting + part(b"", 1) + part(b"{}", 1) + part(b"image", 0))
+            receiver.wait(PATIENCE)
+            (received,) = receiver.drain(1)
+            assert [bytes(each) for each in received.parts] == [b"{}", b"image"]
+            receiver.reply(received.origin, b"answered")
+            assert_said(peer, b"answered")
+        receiver.close()
+        assert guard.stop(10)
+
+
+def assert_said(peer: socket.socket, text: bytes) -> None:
+    peer.settimeout(PATIENCE)
+    said = b""
+    while text not in said:
+        said += (more := peer.recv(4096))
+        assert more, said
 
 
 def test_the_guard_leaves_when_its_sockets_are_closed(guard: ConnectionGuard, tmp_path: Path) -> None:
