@@ -50,7 +50,10 @@ def test_with_a_camera_the_last_number_is_the_sequence_number(
     (folder / "clip7_000002_label.png").write_bytes(label(3))
     assert "1 refused" in refuse(folder)
     args = ("labels", "import", str(folder), "--state-dir", str(paths.root))
-    assert "1 imported, 0 refused" in run(*args, "--camera", "front").stdout
+    (folder / "2024-05-01 10-00-01.png").write_bytes(label(3))
+    done = run(*args, "--camera", "front", code=1)
+    assert "1 imported, 1 refused" in done.stdout
+    assert "a date or a hash" in " ".join(done.stdout.split())
     assert [row["seq"] for row in rows(paths).values() if row["label_path"]] == [2]
 
 
