@@ -198,6 +198,9 @@ def test_of_augmented_images_none_is_taken_for_the_picture(
     assert [each["action"] for each in answer["results"]] == ["refused", "refused", "new"]
     assert all("augmentation" in each["error"] for each in answer["results"][:2])
     assert [row["label_path"] is not None for row in rows(paths).values()] == [False, True, False]
+    (folder / f"{ids[2]}_jpg.rf.3d_mask.png").write_bytes(label(1, (640, 640)))
+    answer = bring(folder, code=1)
+    assert any("without Resize" in (each["error"] or "") for each in answer["results"])
 
 
 @pytest.mark.usefixtures("ids")
