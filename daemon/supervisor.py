@@ -371,7 +371,9 @@ class Supervisor:
             curve=core.curve,
             publishers=config.security.publishers,
             cameras=core.store.submit(stored_cameras).result(),
-            watch=core.guard.bounding("ingest", self._shares.senders // max(1, sockets)),
+            watch=core.guard.bounding(
+                "ingest", self._shares.senders // max(1, sockets), takes=ingest_config.takes(config)
+            ),
             seen=self._seen,
         )
 

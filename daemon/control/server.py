@@ -19,7 +19,7 @@ from dance_ondevice.daemon.control.instances import runtime_dir
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.system.waker import Waker
-from dance_ondevice.daemon.wire.connections import Connections, Watch
+from dance_ondevice.daemon.wire.connections import Connections, Watch, descriptor_of
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import temporary_beside
 
@@ -130,7 +130,7 @@ class ControlServer(Service):
     def _serve_one(self, router: zmq.Socket[bytes]) -> None:
         frames = router.recv_multipart(copy=False)
         if self._connections is not None:
-            self._connections.heard(int(frames[-1].get(zmq.SRCFD)), asks=False)
+            self._connections.heard(descriptor_of(frames[-1]), asks=False)
         parts = [frame.bytes for frame in frames]
         sender, body = parts[0], parts[1:]
         # Everything up to the first empty part belongs to the caller's socket.

@@ -36,6 +36,14 @@ _BRUSH_TEXT = (
 )
 _LOSSY = (".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 _EXPORTS = (".json", ".xml")
+#: Endings of labels that are not read, and who has them.
+_OF_OTHERS = {
+    ".txt": "YOLO has them",
+    ".ndjson": "Labelbox has them",
+    ".jsonl": "Roboflow has them",
+    ".geojson": "maps have them",
+    ".manifest": "SageMaker has them",
+}
 #: Archives that are not opened: of a zip, those within it.
 _PACKED = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
 
@@ -184,6 +192,6 @@ def _nothing(entries: list[Entry], path: Path, kind: str) -> str:
     lossy = sum(entry.path.suffix.lower() in _LOSSY and not _is_no_mask(entry.path) for entry in entries)
     if lossy:
         return f"{text}; {lossy} files are of other kinds of image: masks must be PNG"
-    if any(entry.path.suffix.lower() == ".txt" for entry in entries):
-        return f"{text}; its .txt files, as YOLO has them, are not read: export as COCO"
+    if others := sorted({entry.path.suffix.lower() for entry in entries} & _OF_OTHERS.keys()):
+        return f"{text}; its {others[0]} files, as {_OF_OTHERS[others[0]]}, are not read: export as COCO"
     return text

@@ -227,7 +227,7 @@ class _Planner:
             self._refuse(file, None, self.targets.missing(name))
             return
         try:
-            mask = _fitted(read(target), target)
+            mask = _fitted(read(target), target, file)
         except ValueError as error:  # labels and formats have their own subclasses
             self._refuse(file, target, str(error))
             return
@@ -377,7 +377,7 @@ def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] 
     return label_checks.shift_text(found, against, planner.ids, planner.classes)
 
 
-def _fitted(mask: Mask, target: Target) -> Mask:
+def _fitted(mask: Mask, target: Target, file: str) -> Mask:
     """The mask at the size of the captured frame; one that was drawn on the stored image is enlarged.
 
     Raises:
@@ -387,9 +387,10 @@ def _fitted(mask: Mask, target: Target) -> Mask:
     if size == target.native:
         return mask
     if size != target.stored:
+        remedy = "export a version without Resize" if made_by_roboflow(file) else "draw on one of the two"
         raise LabelError(
             f"the label is {size[0]}x{size[1]}, the frame {target.native[0]}x{target.native[1]} and its "
-            f"stored image {target.stored[0]}x{target.stored[1]}: draw on one of the two"
+            f"stored image {target.stored[0]}x{target.stored[1]}: {remedy}"
         )
     import cv2
 

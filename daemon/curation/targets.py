@@ -78,6 +78,8 @@ class Targets:
             )
         if not self._select("camera = ?", self._camera):
             return f"no sample of this name, and none of a camera {self._camera!r}: is that its name?"
+        if names.last_number(name) is None:
+            return "no sample of this name, and no sequence number at its end (a date or a hash holds none)"
         return (
             f"no sample of this name, and not one of the camera {self._camera!r} alone whose sequence number "
             "is the last number in it"

@@ -21,7 +21,7 @@ from dance_ondevice.daemon.security.keys import KeysError
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.waker import Waker
 from dance_ondevice.daemon.wire import fleet_messages as messages
-from dance_ondevice.daemon.wire.connections import Connections, Watch
+from dance_ondevice.daemon.wire.connections import Connections, Watch, descriptor_of
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import FleetRules
 
@@ -190,7 +190,7 @@ class FleetServer(Service):
     def _serve_one(self, router: zmq.Socket[bytes]) -> None:
         frames = router.recv_multipart(copy=False)
         if self._connections is not None:
-            self._connections.heard(int(frames[-1].get(zmq.SRCFD)), asks=False)
+            self._connections.heard(descriptor_of(frames[-1]), asks=False)
         sender, parts = frames[0].bytes, [frame.bytes for frame in frames[1:]]
         answer, data = self._answered(str(frames[-1].get("User-Id")), parts)
         with contextlib.suppress(zmq.Again):  # the board left or does not read

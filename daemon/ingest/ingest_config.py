@@ -42,3 +42,16 @@ def admission(config: Config, keys: ServerCurve | None) -> Admission:
         bind_cameras=config.security.bind_camera_names,
         limits=limits(config.ingest),
     )
+
+
+def takes(config: Config) -> str:
+    """Say which senders the listening sockets take: libzmq drops others without a word to either side."""
+    keys = (
+        "has a key that is admitted here and knows this service's (security.curve is on)"
+        if config.security.curve
+        else "uses no CURVE (security.curve is off)"
+    )
+    return (
+        "nothing that it sends arrives: a sender is a REQ or DEALER socket at ingest.bind or a PUB socket "
+        f"that connects at ingest.subscribe_bind, neither PUSH nor another program, and {keys}"
+    )

@@ -3,6 +3,9 @@
 libzmq has neither a limit of connections nor a call that closes one. Its monitor reports each accepted
 connection with its descriptor; if that is shut down, libzmq treats it as a peer that disconnected. When
 nobody receives these events, libzmq's thread blocks after a thousand of them and accepts no connection.
+
+libzmq also drops, without a word to either side, a peer of a kind of socket that does not go with ours, and
+one whose keys do not. The events tell, so that is logged.
 """
 
 from __future__ import annotations
@@ -31,11 +34,30 @@ log = logging.getLogger(__name__)
 #: Called with a new socket before its bind: limits the socket's connections.
 Watch: TypeAlias = "Callable[[zmq.Socket[Any]], Connections]"
 
-_EVENTS = zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED | zmq.EVENT_MONITOR_STOPPED
+#: The ends of a handshake that libzmq reports. A refused key is logged where it is refused; a port scan makes
+#: the last one.
+_HANDSHAKES = (
+    zmq.EVENT_HANDSHAKE_SUCCEEDED,
+    zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL,
+    zmq.EVENT_HANDSHAKE_FAILED_AUTH,
+    zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
+)
+_EVENTS = (
+    zmq.EVENT_ACCEPTED
+    | zmq.EVENT_DISCONNECTED
+    | zmq.EVENT_CLOSED
+    | zmq.EVENT_MONITOR_STOPPED
+    | _HANDSHAKES[0]
+    | _HANDSHAKES[1]
+    | _HANDSHAKES[2]
+    | _HANDSHAKES[3]
+)
 #: Largest number of events of one socket that are received before its limit is applied.
 _AT_ONCE = 128
 #: Seconds between two log lines about closed connections; the counter has all of them.
 _LOG_EVERY = 10.0
+#: Seconds between two log lines about peers that one socket drops.
+_DROPPED_EVERY = 300.0
 #: Seconds that a stop waits until the sockets are closed: while one is open, libzmq's thread would block for
 #: ever on its events.
 _CLOSING_SECONDS = 3.5
@@ -61,6 +83,7 @@ class Connections:
         limit: int,
         *,
         newest_first: bool = False,
+        takes: str = "",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin without connections.
@@ -69,14 +92,19 @@ class Connections:
             name: Name of the socket for the log and the counter.
             limit: Largest number of open connections.
             newest_first: See ``surplus``.
+            takes: What a peer must be, for the log about one that is dropped; "" for no such line.
             monotonic: Clock in seconds.
         """
         self.name = name
         self.limit = limit
+        self.takes = takes
         self._newest_first = newest_first
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._peers: dict[int, _Peer] = {}
+        #: Handshakes that have ended, and how many had when each open connection came.
+        self._handshakes = 0
+        self._at_first: dict[int, int] = {}
 
     def __len__(self) -> int:
         return len(self._peers)
@@ -100,15 +128,24 @@ class Connections:
     def accepted(self, descriptor: int) -> None:
         """Record a new connection."""
         ends = _ends(descriptor)
-        if ends is None:  # it has ended already
-            return
         with self._lock:
-            self._peers[descriptor] = _Peer(ends, _host(ends[1]), self._monotonic())
+            self._at_first[descriptor] = self._handshakes
+            if ends is not None:  # else it has ended already
+                self._peers[descriptor] = _Peer(ends, _host(ends[1]), self._monotonic())
 
-    def gone(self, descriptor: int) -> None:
-        """Record that a connection has ended."""
+    def shook(self) -> None:
+        """Record that the handshake of a connection has ended; libzmq does not say of which one."""
+        with self._lock:
+            self._handshakes += 1
+
+    def gone(self, descriptor: int) -> bool:
+        """Record that a connection has ended; returns whether libzmq dropped it amid its handshake.
+
+        It then reports no end of one. Where others have ended meanwhile this one's may be among them.
+        """
         with self._lock:
             self._peers.pop(descriptor, None)
+            return self._at_first.pop(descriptor, -1) == self._handshakes
 
     def bound(self) -> int:
         """Close the connections beyond the limit; returns their number."""
@@ -144,12 +181,15 @@ class ConnectionGuard(Service):
         self._new: SimpleQueue[tuple[zmq.Socket[Any], Connections]] = SimpleQueue()
         self._watched: dict[zmq.Socket[Any], Connections] = {}
         self._logged_at: dict[str, float] = {}
+        self._dropped_at: dict[str, float] = {}
 
-    def bounding(self, name: str, limit: int, *, newest_first: bool = False) -> Watch:
+    def bounding(self, name: str, limit: int, *, newest_first: bool = False, takes: str = "") -> Watch:
         """Return what limits a socket's connections when called before the bind; see ``Connections``."""
 
         def watch(socket: zmq.Socket[Any]) -> Connections:
-            connections = Connections(name, limit, newest_first=newest_first, monotonic=self._monotonic)
+            connections = Connections(
+                name, limit, newest_first=newest_first, takes=takes, monotonic=self._monotonic
+            )
             self.watch(socket, connections)
             return connections
 
@@ -221,7 +261,17 @@ class ConnectionGuard(Service):
                 self._forget(events, poller)
                 return
             descriptor = int(told["value"])
-            (connections.accepted if told["event"] == zmq.EVENT_ACCEPTED else connections.gone)(descriptor)
+            kind = told["event"]
+            if kind in _HANDSHAKES:
+                connections.shook()
+                dropped = kind == zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+            elif kind == zmq.EVENT_ACCEPTED:
+                connections.accepted(descriptor)
+                dropped = False
+            else:
+                dropped = connections.gone(descriptor)
+            if dropped and connections.takes:
+                self._tell_dropped(connections)
         self._bound(connections)
 
     def _forget_terminated(self, poller: zmq.Poller) -> None:
@@ -235,6 +285,14 @@ class ConnectionGuard(Service):
         poller.unregister(events)
         events.close()
         del self._watched[events]
+
+    def _tell_dropped(self, connections: Connections) -> None:
+        now = self._monotonic()
+        if now - self._dropped_at.get(connections.name, -_DROPPED_EVERY) >= _DROPPED_EVERY:
+            self._dropped_at[connections.name] = now
+            log.warning(
+                "a peer was dropped at its handshake socket=%s reason=%r", connections.name, connections.takes
+            )
 
     def _bound(self, connections: Connections) -> None:
         closed = connections.bound()
@@ -251,6 +309,14 @@ class ConnectionGuard(Service):
                 f"more than {connections.limit} are open; a sender should keep one socket, not open one a "
                 "frame, or raise the limit of open files",
             )
+
+
+def descriptor_of(frame: zmq.Frame) -> int:
+    """Return the descriptor of the connection that a message came over; -1 where libzmq does not say."""
+    try:
+        return int(frame.get(zmq.SRCFD))
+    except zmq.ZMQError:  # from a peer of before libzmq 4 (ZMTP 1 and 2)
+        return -1
 
 
 def _ends(descriptor: int) -> tuple[object, object] | None:

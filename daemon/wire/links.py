@@ -27,7 +27,7 @@ _PUBLISH_LINGER = 5000
 _DEAD_MS = 20_000
 #: Milliseconds for an attempt to connect; the kernel's own tries lie ever further apart, up to a minute.
 _CONNECT_MS = 5_000
-#: Seconds after which a refused key is tried again, since libzmq then gives up for good.
+#: Seconds after which a failed handshake is tried again, since libzmq may then give up for good.
 _ASK_AGAIN = 5.0
 _FAILED = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH,
@@ -121,10 +121,12 @@ class AnsweredLink:
         self._poller.poll(max(0, round(timeout * 1000)))
         while self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)["event"]
+            if event == zmq.EVENT_DISCONNECTED and not self.listening and self._ask_again is None:
+                self._ask_again = self._monotonic() + _ASK_AGAIN
             self.listening = event == zmq.EVENT_HANDSHAKE_SUCCEEDED
             self.epoch += self.listening
             if self.listening:
-                self.complaint = ""
+                self.complaint, self._ask_again = "", None
             elif event in _FAILED:
                 self.complaint = self._why(event)
                 if event == zmq.EVENT_HANDSHAKE_FAILED_AUTH:

@@ -23,6 +23,8 @@ _LOOK_EVERY = 1.0
 CLASSES = b"classes/"
 #: The most subscriptions that are processed in one call.
 _MOST_SUBSCRIPTIONS = 256
+#: Longest subscription in bytes: libzmq keeps some fifty for each byte of a topic, and topics are short.
+_SUBSCRIPTION_BYTES = 1024
 #: Longest wait in milliseconds until the operating system releases the address.
 _CLOSE_MS = 2000
 #: After a minute of silence the kernel probes every 15 s whether a peer is still there.
@@ -108,6 +110,7 @@ class MaskPublisher:
             socket.setsockopt(zmq.XPUB_VERBOSE, 1)
             socket.setsockopt(zmq.LINGER, 0)
             socket.setsockopt(zmq.SNDHWM, _MASKS_HELD)
+            socket.setsockopt(zmq.MAXMSGSIZE, _SUBSCRIPTION_BYTES)
             socket.setsockopt(zmq.IPV6, "[" in endpoint)
             for option, value in _KEEPALIVE:
                 socket.setsockopt(option, value)

@@ -6,15 +6,17 @@ Owned by one thread; other threads may only call ``Receiver.wake``.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import zmq
+from zmq.utils.monitor import recv_monitor_message
 
 from dance_ondevice.daemon.security.curve import ServerCurve, join, serve
 from dance_ondevice.daemon.system.waker import Waker
-from dance_ondevice.daemon.wire.connections import Connections, Watch
+from dance_ondevice.daemon.wire.connections import Connections, Watch, descriptor_of
 from dance_ondevice.daemon.wire.messages import MAX_PARTS, Buffer
 
 log = logging.getLogger(__name__)
@@ -25,6 +27,9 @@ _MESSAGES_HELD = 16
 _KEEPALIVE = ((zmq.TCP_KEEPALIVE, 1), (zmq.TCP_KEEPALIVE_IDLE, 60), (zmq.TCP_KEEPALIVE_INTVL, 15))
 #: Milliseconds within which a peer must complete the handshake, so that port scans leave no connections.
 _HANDSHAKE_MS = 10_000
+#: Seconds after which a publisher whose handshake failed is tried again.
+_AGAIN_SECONDS = 5.0
+_EVENTS = zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
 #: Sizes in an envelope, which sockets on the way prepend: routing ids (at most 255 bytes), request numbers
 #: (4).
 _ENVELOPE_PARTS = 16
@@ -78,12 +83,20 @@ class _Subscription:
     Attributes:
         name: The client whose key the sender must hold; "" without CURVE.
         key: That key when the socket was opened; without CURVE the endpoint.
+        events: What libzmq tells of its connection.
+        greeted: Whether its handshake has succeeded.
+        again: When to open the socket anew, in monotonic seconds; None: no need.
+        told: Whether the log has said that it fails.
     """
 
     endpoint: str
     name: str
     key: str | None = None
     socket: zmq.Socket[bytes] | None = None
+    events: zmq.Socket[bytes] | None = None
+    greeted: bool = False
+    again: float | None = None
+    told: bool = False
 
 
 class Receiver:
@@ -100,6 +113,7 @@ class Receiver:
         curve: ServerCurve | None = None,
         publishers: Sequence[str] = (),
         watch: Watch | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Open everything.
 
@@ -112,6 +126,7 @@ class Receiver:
             curve: Encrypts all sockets and admits only known clients; None for plain sockets.
             publishers: With CURVE, the names of the clients behind ``subscribe``, in its order.
             watch: Limits the connections of bound sockets; None for no limit.
+            monotonic: Monotonic clock, in seconds.
 
         Raises:
             AddressInUse: Another program is bound to one of ``bind`` or ``subscribe_bind``.
@@ -126,6 +141,7 @@ class Receiver:
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
         self._router: zmq.Socket[bytes] | None = None
         self._watch = watch
+        self._monotonic = monotonic
         #: Of the bound sockets.
         self._connections: dict[zmq.Socket[bytes], Connections] = {}
         self._visited: zmq.Socket[bytes] | None = None
@@ -163,6 +179,9 @@ class Receiver:
         for ready, _ in self._poller.poll(round(timeout * 1000)):
             if ready == self._waker.fileno():
                 self._waker.clear()
+        for subscription in self._subscriptions:
+            if subscription.events is not None:
+                self._look_after(subscription, subscription.events)
 
     def wait_for_wake(self, timeout: float) -> None:
         """Wait until ``wake`` was called or ``timeout`` seconds have passed, ignoring messages."""
@@ -197,8 +216,9 @@ class Receiver:
     def close(self) -> None:
         """Close the sockets; the last replies get a moment to leave."""
         self._waker.close()
-        subscribed = (subscription.socket for subscription in self._subscriptions)
-        for socket in (self._router, self._visited, *subscribed):
+        for subscription in self._subscriptions:
+            self._leave(subscription)
+        for socket in (self._router, self._visited):
             if socket is not None:
                 socket.close(linger=_LINGER)
 
@@ -207,9 +227,7 @@ class Receiver:
         if key == subscription.key:
             return
         if subscription.socket is not None:
-            self._poller.unregister(subscription.socket)
-            subscription.socket.close(linger=0)
-            subscription.socket = None
+            self._leave(subscription)
             log.warning("publisher left endpoint=%s name=%s", subscription.endpoint, subscription.name)
         subscription.key = key
         if key is None:
@@ -218,7 +236,44 @@ class Receiver:
         socket.setsockopt(zmq.SUBSCRIBE, b"")
         if self._curve:
             join(socket, self._curve.pair, key.encode("ascii"))
+        subscription.events = socket.get_monitor_socket(_EVENTS)
+        self._poller.register(subscription.events, zmq.POLLIN)
         _connect(socket, subscription.endpoint)
+
+    def _look_after(self, subscription: _Subscription, events: zmq.Socket[bytes]) -> None:
+        """Connect anew some time after a handshake failed, after which libzmq may never try again."""
+        while int(events.get(zmq.EVENTS)) & zmq.POLLIN:
+            if recv_monitor_message(events)["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
+                subscription.greeted, subscription.again, subscription.told = True, None, False
+                continue
+            if not subscription.greeted and subscription.again is None:
+                subscription.again = self._monotonic() + _AGAIN_SECONDS
+                if not subscription.told:
+                    subscription.told = True
+                    log.warning(
+                        "publisher not understood endpoint=%s reason=%r",
+                        subscription.endpoint,
+                        "it is no PUB socket, or its CURVE and keys do not go with security.curve and "
+                        f"security.publishers; tried again every {_AGAIN_SECONDS:g} s",
+                    )
+            subscription.greeted = False
+        if subscription.again is not None and self._monotonic() >= subscription.again:
+            self._leave(subscription)
+            subscription.key = None
+            self._tend(subscription)
+
+    def _leave(self, subscription: _Subscription) -> None:
+        """Close the sockets of a subscription."""
+        if subscription.events is not None and subscription.socket is not None:
+            subscription.socket.disable_monitor()
+            self._poller.unregister(subscription.events)
+            subscription.events.close(linger=0)
+            subscription.events = None
+        if subscription.socket is not None:
+            self._poller.unregister(subscription.socket)
+            subscription.socket.close(linger=0)
+            subscription.socket = None
+        subscription.greeted, subscription.again = False, None
 
     def _serve(
         self, kind: int, endpoints: Sequence[str], key: str
@@ -287,7 +342,7 @@ def _receive(
         identity = frame.bytes
         # libzmq delivers whole messages, so the other parts are available.
         frame = socket.recv(copy=False)
-    connection = int(frame.get(zmq.SRCFD)) if counted else -1
+    connection = descriptor_of(frame) if counted else -1
     source = origin.source if origin else ""
     if not source:
         source = _source(frame, identity, secured=secured)

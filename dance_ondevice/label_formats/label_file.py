@@ -6,6 +6,7 @@ import base64
 import binascii
 import codecs
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -76,7 +77,17 @@ class LabelFile:
         kind = "tar" if self.data[257:262] == b"ustar" else kind
         if kind is not None:
             return FormatError(f"it is a {kind} archive: unpack it, and name the folder")
+        if self._is_lines():
+            return FormatError("it is one JSON document a line, which is not read: export COCO with outlines")
         return FormatError(f"no JSON: {error}")
+
+    def _is_lines(self) -> bool:
+        """Return whether the file is a JSON document a line, as Labelbox and others write it."""
+        first, _, rest = self.data.partition(b"\n")
+        try:
+            return bool(rest.strip()) and isinstance(decode(first, object), Mapping)
+        except DocumentError:
+            return False
 
 
 def embedded(data: object) -> bytes:

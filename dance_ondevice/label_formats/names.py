@@ -7,6 +7,7 @@ very beginning, and the suffix of a data set's layout, at the very end.
 from __future__ import annotations
 
 import re
+from urllib.parse import unquote
 
 __all__ = [
     "base_name",
@@ -19,8 +20,9 @@ __all__ = [
 ]
 
 _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
-#: Prefix that Label Studio's upload adds to a file's name, and its converter to one that it downloads.
-_UPLOAD = re.compile(r"[0-9a-f]{8}(?:-|__)(?=.)")
+#: Prefix that Label Studio's upload adds to a file's name, and its converter to one that it downloads; or a
+#: whole UUID, as other tools put it there.
+_UPLOAD = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-|_)|-|__)(?=.)")
 #: Suffixes of Cityscapes' layout, and of labels in the store.
 _LAYOUT = re.compile(
     r"(?:_leftImg8bit|(?:_gt(?:Fine|Coarse))?_(?:labelIds|labelTrainIds|color)|\.label"
@@ -33,10 +35,20 @@ _COPY = re.compile(r" ?\(\d{1,3}\)\Z")
 #: The end of a sample's id: microseconds since 1970, from 2001 on, and the sequence number.
 _SAMPLE = re.compile(r".-\d{15,17}-\d+\Z", re.DOTALL)
 _LAST_NUMBER = re.compile(r"(\d{1,18})\D*\Z")
+#: Ends of names whose last digits count nothing: a date with its time of day, and a hash, which has letters
+#: among its digits.
+_NO_NUMBER = re.compile(
+    r"(?:(?:19|20)\d\d[-_.:]?(?:0\d|1[0-2])[-_.:]?[0-3]\d[-_T .:]?[0-2]\d[-_.:h]?[0-5]\d"
+    r"(?:[-_.:m]?[0-5]\d(?:[.,]\d{1,9})?)?Z?"
+    r"|(?<![0-9a-z])(?=[0-9a-f]{8,}\Z)[a-f]*\d+[a-f][0-9a-f]*)\Z",
+    re.IGNORECASE,
+)
 
 
 def base_name(path: str) -> str:
-    """Return the last part of a path with slashes or backslashes."""
+    """Return the last part of a path with slashes or backslashes, or of an address, without its query."""
+    if "://" in path:
+        path = unquote(path.partition("?")[0])
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
@@ -62,15 +74,19 @@ def names_a_sample(name: str) -> bool:
 
 
 def without_upload(name: str) -> str:
-    """Return the name without the prefix of Label Studio's upload or converter."""
+    """Return the name without the prefix of an upload."""
     found = _UPLOAD.match(name)
     return name[found.end() :] if found else name
 
 
 def last_number(name: str) -> int | None:
-    """Return the last number in a name without ending and layout suffix: a frame's sequence number."""
-    found = _LAST_NUMBER.search(_ROBOFLOW.sub("", _LAYOUT.sub("", _without_ending(base_name(name)))))
-    return None if found is None else int(found[1])
+    """Return the last number in a name without ending and layout suffix: a frame's sequence number.
+
+    None where it belongs to a date with a time, or to a hash.
+    """
+    stem = _ROBOFLOW.sub("", _LAYOUT.sub("", _without_ending(base_name(name))))
+    found = _LAST_NUMBER.search(stem)
+    return None if found is None or _NO_NUMBER.search(stem) else int(found[1])
 
 
 def _without_ending(name: str) -> str:

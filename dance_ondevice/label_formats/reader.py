@@ -40,6 +40,24 @@ FORMATS: Mapping[str, LabelFormat] = {
 }
 
 
+#: JSON of tools that is not read, by the keys of its document, or of the first of a list.
+_OTHERS: Mapping[str, frozenset[str]] = {
+    "datumaro's JSON": frozenset({"info", "categories", "items"}),
+    "V7 Darwin's JSON": frozenset({"version", "item", "annotations"}),
+    "Labelbox's JSON": frozenset({"data_row", "projects"}),
+    "VGG Image Annotator's JSON": frozenset({"_via_img_metadata"}),
+    "Segments.ai's release": frozenset({"name", "dataset", "created_at"}),
+    "Kili's JSON": frozenset({"externalId", "labels"}),
+    "Encord's JSON": frozenset({"data_hash", "data_units"}),
+    "Scale's JSON": frozenset({"task_id", "response"}),
+    "Hasty's JSON": frozenset({"label_classes", "images"}),
+    "SuperAnnotate's JSON": frozenset({"metadata", "instances"}),
+    "BDD100K's JSON": frozenset({"frames", "config"}),
+    "Mapillary Vistas' polygons": frozenset({"width", "height", "objects"}),
+    "GeoJSON": frozenset({"type", "features"}),
+}
+
+
 #: A key of ``FORMATS``, or ``auto`` to recognise the format.
 Format: TypeAlias = str
 
@@ -79,6 +97,12 @@ def read_bytes(name: str, data: bytes, kind: Format = "auto") -> Export:
     except RecursionError as error:
         # A document that can be read may still be nested too deeply to be shown in a message.
         raise FormatError(f"{name}: its values are nested too deeply") from error
+    document = file.document[0] if isinstance(file.document, list) and file.document else file.document
+    known = document.keys() if isinstance(document, Mapping) else frozenset()
+    if other := next((title for title, keys in _OTHERS.items() if keys <= known), ""):
+        raise OtherFormat(
+            f"{name} is {other}, which is not read: export COCO with outlines, or PNG masks, from that tool"
+        )
     raise OtherFormat(
         f"{name} is none of {', '.join(f.title for f in FORMATS.values())}: choose one of them for the "
         "export in the labelling tool, or say with --format what it is"

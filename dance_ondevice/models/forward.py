@@ -35,7 +35,7 @@ def outputs(model: nn.Module, x: Tensor) -> tuple[Tensor, ...]:
 
     Args:
         model: Model that returns logits (N, C, h, w), or a tuple or list of logits, the main ones first, or a
-            mapping with the main ones as "out", as torchvision's models do.
+            mapping with the main ones as "out", as torchvision's models do, or "logits", as Hugging Face's.
         x: Images (N, 3, H, W) of floats.
 
     Raises:
@@ -97,7 +97,8 @@ def heads_of(found: object) -> Sequence[Tensor]:
     if isinstance(found, Tensor):
         found = (found,)
     elif isinstance(found, Mapping):
-        found = (found.get("out"), *(value for name, value in found.items() if name != "out"))
+        main = "out" if "out" in found else "logits"
+        found = (found.get(main), *(value for name, value in found.items() if name != main))
     if isinstance(found, (tuple, list)) and found and all(_is_map(head) for head in found):
         return found
     return ()
@@ -116,7 +117,7 @@ def _heads(
     if not heads:
         raise TypeError(
             f"{type(model).__name__} must return logits (N, C, h, w), a tuple of such with the logits first, "
-            f'or a dict with them as "out"; it returned {_describe(found)}'
+            f'or a dict with them as "out" or "logits"; it returned {_describe(found)}'
         )
     return heads, (height + below, width + right)
 

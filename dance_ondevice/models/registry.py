@@ -85,7 +85,8 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
 
     The callable gets the number of classes and returns a module that maps (N, 3, H, W), with sides that are
     multiples of 32, to logits (N, num_classes, h, w), to a tuple that begins with them, or to a dict with
-    them as "out". Its module is imported, so only name code that you trust.
+    them as "out" or "logits". Its module is imported, so only name code that you trust. What
+    ``torch.compile`` and ``DataParallel`` wrap around a model is taken off.
 
     The module is searched on Python's path, and in the folders of ``DANCE_MODEL_PATH``.
 
@@ -113,6 +114,7 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
         raise FactoryError(f"factory {factory} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise FactoryError(f"factory {factory} must return a torch.nn.Module, found {type(model).__name__}")
+    model = _unwrapped(model)
     if not any(True for _ in model.parameters()):
         raise FactoryError(f"the model of factory {factory} has no parameters, so there is nothing to train")
     try:
@@ -126,7 +128,26 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
         raise FactoryError(
             f"the model of factory {factory} gives {found.shape[1]} classes, {num_classes} were requested"
         )
+    # Scores of fresh weights do not add up to 1 in each pixel by chance.
+    if num_classes > 1 and bool((found >= 0).all()) and bool(((found.sum(1) - 1).abs() < 1e-3).all()):
+        raise FactoryError(
+            f"the model of factory {factory} gives probabilities, from which it would hardly learn: leave "
+            "its softmax out, so that it gives class scores (logits)"
+        )
     return model
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the model inside wrappers: they rename its tensors, and compile it in each process."""
+    from torch import nn
+
+    while True:
+        inside = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel):
+            inside = model.module
+        if not isinstance(inside, nn.Module):
+            return model
+        model = inside
 
 
 def _resolve(reference: str) -> Callable[..., Any]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
+import warnings
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -37,6 +39,8 @@ _PREFIXES = ("module.", "_orig_mod.", "model.", "model/", "net.", "network.")
 #: Names that a trainer gave the network, one within the other, which are tried without.
 _OWNERS = 3
 _LISTED = 5
+#: What torch's restricted reader refused.
+_REFUSED = re.compile(r"GLOBAL (\S+) was not")
 
 
 class WeightsError(ValueError):
@@ -50,8 +54,8 @@ class WeightsReport:
     Attributes:
         loaded: Names of the model's tensors that were loaded.
         missing: Names of the model's tensors that the file does not have.
-        misshapen: Names of tensors with another shape in the file; they stay unchanged, like the missing
-            ones.
+        misshapen: Names of tensors with another shape in the file, or of whole numbers where weights belong;
+            they stay unchanged, like the missing ones.
         unexpected: Names of the file's tensors that the model does not have.
         complete: True if every tensor that inference uses was loaded.
     """
@@ -95,7 +99,7 @@ def load_weights(model: nn.Module, path: Path) -> WeightsReport:
     own = model.state_dict(keep_vars=True)
     for spelt in spellings(state):
         found = {_name_in(own, name): tensor for name, tensor in spelt.items()}
-        fitting = {n: t for n, t in found.items() if n in own and t.shape == own[n].shape}
+        fitting = {n: t for n, t in found.items() if n in own and _fits(t, own[n])}
         if any(isinstance(own[name], nn.Parameter) for name in fitting):
             break
     else:
@@ -135,24 +139,36 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path}: a weights file ends in {', '.join(SUFFIXES)}")
     try:
         content: Any = (
-            safetensors.torch.load(read_regular(path))
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
+            safetensors.torch.load(read_regular(path)) if path.suffix == ".safetensors" else _tensors_in(path)
         )
     except OSError as error:
         raise WeightsError(f"{path}: cannot read the weights: {error.strerror or error}") from error
     except pickle.UnpicklingError as error:
+        # torch's own text goes on to recommend reading it without this restriction.
+        held = _REFUSED.search(str(error))
         raise WeightsError(
-            f"{path}: not a file of weights alone, so it was not read; save it with "
-            f"torch.save(model.state_dict(), ...): {str(error).splitlines()[0]}"
+            f"{path}: not a file of weights alone{f' (it holds {held[1]})' if held else ''}, so it was not "
+            "read; save it with torch.save(model.state_dict(), ...)"
         ) from error
     except Exception as error:  # a damaged file may make either reader raise anything
+        if "TorchScript" in str(error):
+            raise WeightsError(
+                f"{path}: a TorchScript program, not weights, so it was not read; save them with "
+                "torch.save(torch.jit.load(...).state_dict(), ...)"
+            ) from error
         raise WeightsError(f"{path}: damaged, or no weights file: {type(error).__name__}: {error}") from error
     # The sort is stable: beyond the wrappers' order it is that of the file.
     tensors = max(_states(content), key=len, default={})
     if not tensors:
         raise WeightsError(f"{path}: holds no tensors by name")
     return tensors
+
+
+def _tensors_in(path: Path) -> object:
+    """Read PyTorch's file by its restricted reader."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that it is a TorchScript program, before the error
+        return torch.load(path, map_location="cpu", weights_only=True)
 
 
 def spellings(state: Mapping[str, Tensor]) -> Iterator[Mapping[str, Tensor]]:
@@ -210,8 +226,14 @@ def _name_in(own: Mapping[str, Tensor], name: str) -> str:
     return shorter
 
 
+def _fits(tensor: Tensor, own: Tensor) -> bool:
+    """Return whether a tensor can take another's place: whole numbers are no weights, but quantised ones."""
+    return tensor.shape == own.shape and (tensor.is_floating_point() or not own.is_floating_point())
+
+
 def _shape(tensor: Tensor) -> str:
-    return "x".join(map(str, tensor.shape)) or "one number"
+    shape = "x".join(map(str, tensor.shape)) or "one number"
+    return shape if tensor.is_floating_point() else f"{shape} of {str(tensor.dtype).removeprefix('torch.')}"
 
 
 def _some(names: tuple[str, ...]) -> str:

@@ -178,9 +178,10 @@ def _read(
         writes = is_channelwise(module) or graph.is_out_channel_pruning_fn(item.dep.handler)
         layers[names[module]] = module
         channels = sides.setdefault((names[module], "out" if writes else "in"), {})
+        width = layer_channels(module)[writes]
         for channel, origin in zip(item.idxs, item.root_idxs, strict=True):
-            if origin is None:
-                return None  # torch-pruning could not trace the channel back
+            if origin is None or channel >= width:
+                return None  # torch-pruning could not trace the channel back, or not to one that there is
             channels.setdefault(origin, set()).add(channel)
     return Traced(
         root=names[root],

@@ -265,11 +265,7 @@ def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
     if options.init is None:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(options.seed)
-            model = (
-                registry.build_from_factory(options.factory, len(options.classes))
-                if options.factory
-                else registry.build(options.architecture, len(options.classes))
-            )
+            model = _fresh(options, len(options.classes))
         card = ModelCard(
             version="",
             architecture="" if options.factory else options.architecture,
@@ -283,8 +279,7 @@ def _start(options: PretrainOptions) -> tuple[nn.Module, ModelCard]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(options.seed)
         model, card = checkpoint.load_for(options.init, options.classes)
-    if not card.factory and card.architecture != options.architecture:
-        raise PretrainError(f"{options.init} holds a {card.architecture}, not a {options.architecture}")
+    _check_kind(card, options)
     return model, replace(card, parent=card.version, gate={})
 
 
@@ -292,13 +287,17 @@ def _mapped_start(options: PretrainOptions, init: Path, file: Path) -> tuple[nn.
     """Return a model of other classes under a class map, and its card so far."""
     if init.is_file():
         class_map = read_class_map(file, options.classes)
-        arguments = weights.arguments_in(weights.read_state(init), options.architecture)
-        network = registry.build(options.architecture, len(class_map.base), arguments)
+        arguments = (
+            {} if options.factory else weights.arguments_in(weights.read_state(init), options.architecture)
+        )
+        network = _fresh(options, len(class_map.base), arguments)
         report = weights.load_weights(network, init)
         if not report.complete:
-            raise PretrainError(f"{init} does not fill a {options.architecture}: {report.summary()}")
+            kind = options.factory or options.architecture
+            raise PretrainError(f"{init} does not fill a {kind}: {report.summary()}")
         card = ModelCard(
-            architecture=options.architecture,
+            architecture="" if options.factory else options.architecture,
+            factory=options.factory,
             arguments=arguments,
             classes=options.classes,
             class_map=class_map,
@@ -306,12 +305,28 @@ def _mapped_start(options: PretrainOptions, init: Path, file: Path) -> tuple[nn.
         )
         return mapped(network, class_map, options.classes), card
     model, card = checkpoint.load(init)
-    if not card.factory and card.architecture != options.architecture:
-        raise PretrainError(f"{init} holds a {card.architecture}, not a {options.architecture}")
+    _check_kind(card, options)
     known = card.class_map.base if card.class_map else card.classes
     class_map = read_class_map(file, options.classes, known)
     card = replace(card, classes=options.classes, class_map=class_map, parent=card.version, gate={})
     return mapped(unmapped(model), class_map, options.classes), card
+
+
+def _fresh(
+    options: PretrainOptions, n_classes: int, arguments: Mapping[str, object] | None = None
+) -> nn.Module:
+    """Build the network that the options ask for, with fresh weights."""
+    if options.factory:
+        return registry.build_from_factory(options.factory, n_classes)
+    return registry.build(options.architecture, n_classes, arguments)
+
+
+def _check_kind(card: ModelCard, options: PretrainOptions) -> None:
+    """Check that a model to start from is of the network that the options ask for."""
+    found, wanted = card.factory or card.architecture, options.factory or options.architecture
+    # A card names its factory by itself, where the options name none.
+    if found != wanted and not (card.factory and not options.factory):
+        raise PretrainError(f"{options.init} holds a {found}, not a {wanted}")
 
 
 def _training_options(

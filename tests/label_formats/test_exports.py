@@ -255,6 +255,21 @@ def test_the_format_is_told_from_the_content(tmp_path: Path) -> None:
             read_export(file)
 
 
+@pytest.mark.parametrize(
+    ("document", "told"),
+    [
+        ('{"info": {}, "categories": {}, "items": []}', "datumaro's JSON"),
+        ('[{"id": "a", "externalId": "front-1-1.jpg", "labels": []}]', "Kili's JSON"),
+        ('{"type": "FeatureCollection", "features": []}', "GeoJSON"),
+        ('{"data_row": {}, "projects": {}}\n{"data_row": {}, "projects": {}}\n', "one JSON document a line"),
+    ],
+)
+def test_another_tools_json_is_called_by_its_name(tmp_path: Path, document: str, told: str) -> None:
+    (tmp_path / "export.json").write_text(document)
+    with pytest.raises(FormatError, match=f"{told}.* COCO"):
+        read_export(tmp_path / "export.json")
+
+
 def drawn_on(**more: Any) -> dict[str, Any]:
     points = {"points": [[0, 0], [50, 0], [50, 50], [0, 50]], "polygonlabels": ["car"]}
     return {"type": "polygonlabels", "value": points, **more}

@@ -12,6 +12,8 @@ from dance_ondevice.label_formats.names import last_number, stems
 from dance_ondevice.label_formats.regions import FormatError
 from dance_ondevice.label_formats.tree import Tree
 
+UUID = "3f2504e0-4f89-41d3-9a0c-0305e82c3301"
+
 
 def packed(path: Path, **members: bytes) -> Path:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
@@ -93,6 +95,8 @@ def test_a_damaged_zip_says_so(tmp_path: Path, damage: str) -> None:
         ("a/b\\0a1b2c3d-cam-17-7.jpg", ["0a1b2c3d-cam-17-7", "cam-17-7"]),
         ("images/0a1b2c3d__cam-17-7.jpg", ["0a1b2c3d__cam-17-7", "cam-17-7"]),
         ("cam.1-17-7", ["cam.1-17-7"]),
+        (f"{UUID}_cam-17-7.jpg", [f"{UUID}_cam-17-7", "cam-17-7"]),
+        ("https://b.example/x/cam-17-7.jpg?X-Expires=9&n=3", ["cam-17-7"]),
         ("cam-17-7.jpg.png", ["cam-17-7.jpg", "cam-17-7"]),
         ("cam-17-7_gtFine_labelIds.png", ["cam-17-7_gtFine_labelIds", "cam-17-7"]),
         ("cam-17-7.label.png", ["cam-17-7.label", "cam-17-7"]),
@@ -117,6 +121,16 @@ def test_a_name_counts_as_it_is_before_anything_is_cut(name: str, expected: list
         ("cam-7_gtFine_labelIds", 7),
         ("cam", None),
         ("clip_000002_png.rf.0a1b2c3d4e5f60718293a4b5c6d7e8f9.jpg", 2),
+        ("https://b.example/clip_000002.jpg?expires=7", 2),
+        ("0_2024-05-01T10:00:07.123456.png", None),
+        ("2024-05-01 10-00-07.png", None),
+        ("IMG_20240501_100007.jpg", None),
+        ("clip_20240501_100007_000002.jpg", 2),
+        ("clip_20240501_2.jpg", 2),
+        ("clip_002024.jpg", 2024),
+        ("a8f3e2c1.jpg", None),
+        (f"{UUID}.png", None),
+        ("facade0002.png", 2),
     ],
 )
 def test_the_last_number_is_the_frames_own(name: str, number: int | None) -> None:

@@ -215,18 +215,19 @@ def test_sampled_outputs_stand_for_every_second_pixel(size: tuple[int, int], off
     assert torch.equal(sampled_outputs(model, x, 1, (0, 0))[0], outputs(model, x)[0])
 
 
-def test_torchvisions_dict_of_outputs_is_taken() -> None:
+@pytest.mark.parametrize("name", ["out", "logits"], ids=["torchvision", "hugging face"])
+def test_a_dict_of_outputs_is_taken(name: str) -> None:
     real, aux = torch.rand(1, 3, 8, 8), torch.rand(1, 3, 4, 4)
 
-    found = outputs(Fixed({"aux": aux, "out": real}), torch.zeros(1, 3, 64, 64))
+    found = outputs(Fixed({"aux": aux, name: real}), torch.zeros(1, 3, 64, 64))
 
     assert [tuple(head.shape) for head in found] == [(1, 3, 64, 64)] * 2
     assert torch.equal(found[0], logits(Fixed(real), torch.zeros(1, 3, 64, 64)))
 
 
-@pytest.mark.parametrize("answer", [{"logits": torch.zeros(1, 3, 8, 8)}, {"out": 5}, {}])
+@pytest.mark.parametrize("answer", [{"scores": torch.zeros(1, 3, 8, 8)}, {"out": 5}, {}])
 def test_another_dict_is_refused_and_described(answer: object) -> None:
-    with pytest.raises(TypeError, match=r'a dict with them as "out"; it returned a dict of'):
+    with pytest.raises(TypeError, match=r'a dict with them as "out" or "logits"; it returned a dict of'):
         outputs(Fixed(answer), torch.zeros(1, 3, 64, 64))
 
 

@@ -51,6 +51,7 @@ def test_a_users_model_is_built(unet_factory: str):
     model = build_from_factory(unet_factory, 7)
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7, 32, 32)
     assert build_from_factory("unet_of_a_user:make_quarter_size", 7).training
+    assert set(build_from_factory("unet_of_a_user:make_wrapped", 7).state_dict()) == {"weight", "bias"}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +66,7 @@ def test_a_users_model_is_built(unet_factory: str):
         ("unet_of_a_user:make_broken", "64 x 64"),
         ("unet_of_a_user:make_wrong_classes", "8 classes, 7 were"),
         ("unet_of_a_user:make_nothing_to_train", "no parameters"),
+        ("unet_of_a_user:make_probabilities", "leave its softmax out"),
     ],
 )
 def test_what_is_wrong_with_a_factory_is_said(unet_factory: str, factory: str, named: str):

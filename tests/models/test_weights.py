@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -155,9 +156,27 @@ def test_nothing_in_a_file_is_run(tmp_path: Path) -> None:
         with pytest.raises(WeightsError):
             read_state(tmp_path / "w.pth")
     torch.save(nn.Conv2d(3, 5, 1), tmp_path / "whole.pt")  # a whole module is code as well
-    with pytest.raises(WeightsError, match=r"torch.save\(model.state_dict\(\)"):
+    with pytest.raises(WeightsError, match=r"holds torch.nn.*Conv2d\).*torch.save\(model") as told:
         read_state(tmp_path / "whole.pt")
+    assert "weights_only" not in str(told.value)  # torch's advice to read it without care
     assert not target.exists()
+
+
+def test_a_program_is_told_how_to_give_its_weights(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(nn.Conv2d(3, 5, 1), torch.rand(1, 3, 8, 8)).save(tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match=r"TorchScript .* torch.save\(torch.jit.load"):
+        read_state(tmp_path / "w.pt")
+
+
+def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
+    """As 8-bit quantisation leaves them, with scales beside them that nothing here multiplies by."""
+    state = tiny().state_dict()
+    state["classifier.3.weight"] = (state["classifier.3.weight"] * 100).to(torch.int8)
+    report = load_weights(tiny(), write(tmp_path / "w.pt", state))
+    assert not report.complete
+    assert report.misshapen == ("classifier.3.weight (5x16x1x1 of int8, not 5x16x1x1)",)
 
 
 @pytest.mark.parametrize(

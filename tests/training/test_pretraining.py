@@ -23,7 +23,7 @@ from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import STREET_CLASSES
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard, read_card
-from dance_ondevice.models.registry import build
+from dance_ondevice.models.registry import build, build_from_factory
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.evaluation import evaluate
 from dance_ondevice.training.pretraining import (
@@ -199,9 +199,39 @@ def test_init_of_another_kind_is_refused(tmp_path: Path, street: list[TrainingSa
         pretrain(
             street, {}, replace(OPTIONS, init=tmp_path / "base", architecture="other"), tmp_path / "next"
         )
+    with pytest.raises(PretrainError, match="holds a fastscnn, not a torch"):
+        pretrain(
+            street, {}, replace(OPTIONS, init=tmp_path / "base", factory="torch.nn:Conv2d"), tmp_path / "next"
+        )
     with pytest.raises(CheckpointError):
         pretrain(street, {}, replace(OPTIONS, init=tmp_path), tmp_path / "next")
     assert not (tmp_path / "next").exists()
+
+
+@pytest.mark.parametrize("kind", ["weights", "model"])
+def test_a_network_of_ones_own_keeps_its_weights_under_a_class_map(
+    tmp_path: Path, street: list[TrainingSample], monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[1] / "models"))
+    factory = "unet_of_a_user:make_unet"
+    network = build_from_factory(factory, 2)
+    file = tmp_path / "weights.pt"
+    torch.save(network.state_dict(), file)
+    (tmp_path / "map.toml").write_text('base = ["a", "b"]\n[classes]\nroad = ["a"]\nsky = ["b"]\n')
+    options = replace(
+        OPTIONS,
+        epochs=0,
+        classes=("road", "sky"),
+        factory=factory,
+        init=file,
+        class_map=tmp_path / "map.toml",
+    )
+    card = pretrain(street, {}, options, tmp_path / "site")
+    assert (card.architecture, card.factory) == ("", factory)
+    if kind == "model":
+        pretrain(street, {}, replace(options, init=tmp_path / "site"), tmp_path / "next")
+    found = checkpoint.load(tmp_path / ("site" if kind == "weights" else "next"))[0].state_dict()
+    assert all(torch.equal(found[f"network.{name}"], value) for name, value in network.state_dict().items())
 
 
 def test_rendered_street(tmp_path: Path) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import pytest
 import zmq
@@ -21,6 +24,7 @@ from dance_ondevice.daemon.store.scan import scan
 from dance_ondevice.daemon.system.descriptors import LOW, limits_of, shares
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire.connections import ConnectionGuard
+from dance_ondevice.daemon.wire.receiver import Receiver
 
 PATIENCE = 10.0
 #: Connections that one socket takes while nobody hears of them.
@@ -77,6 +81,117 @@ def test_what_is_beyond_the_limit_is_closed_and_counted() -> None:
         router.close(linger=0)
         assert guard.stop(10)
     assert guard.failure is None
+
+
+def try_port(context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+    host, _, port = address.removeprefix("tcp://").rpartition(":")
+    socket.create_connection((host, int(port))).close()
+
+
+def send_a_word(context: zmq.Context[zmq.Socket[bytes]], address: str) -> None:
+    with context.socket(zmq.REQ) as sender:
+        sender.connect(address)
+        sender.send(b"word")
+        assert sender.poll(int(1000 * PATIENCE))
+
+
+def connect(kind: int, *, keys: bool = False) -> Callable[..., zmq.Socket[bytes]]:
+    def of_kind(context: zmq.Context[zmq.Socket[bytes]], address: str) -> zmq.Socket[bytes]:
+        sender = context.socket(kind)
+        sender.setsockopt(zmq.LINGER, 0)
+        if keys:
+            public, secret = zmq.curve_keypair()
+            sender.curve_publickey, sender.curve_secretkey, sender.curve_serverkey = public, secret, public
+        sender.connect(address)
+        return sender
+
+    return of_kind
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [connect(zmq.PUSH), connect(zmq.PUB), connect(zmq.REQ, keys=True)],
+    ids=["push", "pub", "curve"],
+)
+def test_a_peer_that_cannot_be_heard_is_told_of(wrong: Callable[..., Any]) -> None:
+    """libzmq drops it without a word. Who tries the port, or comes and goes, is nothing to tell."""
+    lines: SimpleQueue[str] = SimpleQueue()
+    log = logging.getLogger(ConnectionGuard.__module__)
+    heard = logging.Handler()
+    heard.emit = lambda record: lines.put(record.getMessage())  # type: ignore[method-assign]
+    log.addHandler(heard)
+    guard = ConnectionGuard()
+    guard.start()
+    with zmq.Context() as context:
+        router = context.socket(zmq.ROUTER)
+        connections = guard.bounding("ingest", 100, takes="a sender is a REQ socket")(router)
+        address = f"tcp://127.0.0.1:{router.bind_to_random_port('tcp://127.0.0.1')}"
+        for _ in range(3):
+            try_port(context, address)
+            answered = threading.Thread(target=send_a_word, args=(context, address))
+            answered.start()
+            router.send_multipart(router.recv_multipart())
+            answered.join(PATIENCE)
+        assert lines.empty()
+        with wrong(context, address):
+            line = lines.get(timeout=PATIENCE)
+        assert line == "a peer was dropped at its handshake socket=ingest reason='a sender is a REQ socket'"
+        assert len(connections) <= 3
+        router.close(linger=0)
+        assert guard.stop(10)
+    log.removeHandler(heard)
+    assert guard.failure is None
+
+
+#: What a DEALER of before libzmq 4 says first, and how it writes the parts of a message.
+OLD = {
+    "ZMTP 1": (b"\x01\x00", lambda part, more: bytes([len(part) + 1, more]) + part),
+    "ZMTP 2": (
+        b"\xff" + bytes(7) + b"\x01\x7f\x01\x05\x00\x00",
+        lambda part, more: bytes([more, len(part)]) + part,
+    ),
+}
+
+
+@pytest.mark.parametrize("protocol", OLD)
+def test_a_peer_of_an_old_protocol_is_served(guard: ConnectionGuard, protocol: str, tmp_path: Path) -> None:
+    """libzmq tells nothing of its connection, which ended the thread that asked, and with it the service."""
+    greeting, part = OLD[protocol]
+    server = ControlServer(
+        f"ipc://{tmp_path / 'c'}", {"echo": lambda query: query}, watch=guard.bounding("control", 2)
+    )
+    server.start()
+    with socket.socket(socket.AF_UNIX) as peer:
+        peer.connect(str(tmp_path / "c"))
+        peer.sendall(greeting + part(b"", 1) + part(b'{"cmd": "echo", "n": 7}', 0))
+        assert_said(peer, b'"result":{"n":7}')
+    assert server.stop(10)
+    with zmq.Context() as context:
+        receiver = Receiver(
+            context,
+            bind=("tcp://127.0.0.1:*",),
+            subscribe=(),
+            max_part_bytes=1000,
+            watch=guard.bounding("ingest", 2),
+        )
+        host, _, port = receiver.endpoints[0].removeprefix("tcp://").rpartition(":")
+        with socket.create_connection((host, int(port))) as peer:
+            peer.sendall(greeting + part(b"", 1) + part(b"{}", 1) + part(b"image", 0))
+            receiver.wait(PATIENCE)
+            (received,) = receiver.drain(1)
+            assert [bytes(each) for each in received.parts] == [b"{}", b"image"]
+            receiver.reply(received.origin, b"answered")
+            assert_said(peer, b"answered")
+        receiver.close()
+        assert guard.stop(10)
+
+
+def assert_said(peer: socket.socket, text: bytes) -> None:
+    peer.settimeout(PATIENCE)
+    said = b""
+    while text not in said:
+        said += (more := peer.recv(4096))
+        assert more, said
 
 
 def test_the_guard_leaves_when_its_sockets_are_closed(guard: ConnectionGuard, tmp_path: Path) -> None:

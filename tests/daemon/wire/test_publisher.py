@@ -78,6 +78,19 @@ def test_newcomers_who_want_the_classes_are_noticed_once(
     publisher.close()
 
 
+def test_a_subscription_beyond_any_topic_costs_its_connection(context: zmq.Context[Any]) -> None:
+    publisher = MaskPublisher(context, "tcp://127.0.0.1:*")
+    with subscribe(context, publisher.endpoint) as other, context.socket(zmq.SUB) as subscriber:
+        subscriber.linger = 0
+        with subscriber.get_monitor_socket(zmq.EVENT_DISCONNECTED) as ended:
+            subscriber.connect(publisher.endpoint)
+            subscriber.subscribe(b"mask/" + bytes(2000))
+            assert ended.poll(1000 * PATIENCE)
+            subscriber.disable_monitor()
+        hears(publisher, other)
+    publisher.close()
+
+
 def test_a_subscriber_that_never_reads_costs_a_few_masks_of_memory(context: zmq.Context[Any]) -> None:
     publisher = MaskPublisher(context, "tcp://127.0.0.1:*")
     with zmq.Context() as others:

@@ -50,7 +50,10 @@ def test_with_a_camera_the_last_number_is_the_sequence_number(
     (folder / "clip7_000002_label.png").write_bytes(label(3))
     assert "1 refused" in refuse(folder)
     args = ("labels", "import", str(folder), "--state-dir", str(paths.root))
-    assert "1 imported, 0 refused" in run(*args, "--camera", "front").stdout
+    (folder / "2024-05-01 10-00-01.png").write_bytes(label(3))
+    done = run(*args, "--camera", "front", code=1)
+    assert "1 imported, 1 refused" in done.stdout
+    assert "a date or a hash" in " ".join(done.stdout.split())
     assert [row["seq"] for row in rows(paths).values() if row["label_path"]] == [2]
 
 
@@ -195,6 +198,9 @@ def test_of_augmented_images_none_is_taken_for_the_picture(
     assert [each["action"] for each in answer["results"]] == ["refused", "refused", "new"]
     assert all("augmentation" in each["error"] for each in answer["results"][:2])
     assert [row["label_path"] is not None for row in rows(paths).values()] == [False, True, False]
+    (folder / f"{ids[2]}_jpg.rf.3d_mask.png").write_bytes(label(1, (640, 640)))
+    answer = bring(folder, code=1)
+    assert any("without Resize" in (each["error"] or "") for each in answer["results"])
 
 
 @pytest.mark.usefixtures("ids")
