@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # avalanche-lib 0.6.0: EWC holds those weights still that matter for what was learnt before, by the mean of the squared gradients of single
 # samples (Fisher's information). `EWCPlugin` squares the gradient of a whole batch's mean loss: the samples' gradients cancel
-# before they are squared, and what is left is smaller the larger the batch. The same network, data and `ewc_lambda` forget ten times
-# and more as easily with batches of 128 as with those of a paper; a board that halves its batch to fit its memory changes it too.
+# before they are squared, and what is left is smaller the larger the batch. With one `ewc_lambda` the same
+# network is held dozens of times more loosely with batches of 128 than with single samples, and a board that halves its batch to
+# fit its memory changes what is forgotten.
 #
 #   sum of the importances by size of the batch: 1: 4.57, 16: 0.30, 128: 0.06
 #

@@ -2,7 +2,7 @@
 # prometheus_client 0.26.0: since metric names may hold any letter, a registry takes "camera-frames", "camera.frames" and "camera_frames", which
 # older releases refused or which its guard against a second metric of one name would stop. Where the scraper asks for the plain text
 # format, as curl, most agents and tests do, all three are written as `camera_frames`: one series three times in one answer, with
-# three values, whole HELP and TYPE lines between. A leading digit becomes "_", so that "2nd" and "_nd" meet as well.
+# three values, with HELP and TYPE lines between. A leading digit becomes "_", so that "2nd" and "_nd" meet as well.
 #
 #   registered 3 of 3, lines of the series camera_frames in the text format: 3, with the values 1, 2, 3; a second "camera_frames":
 #   ValueError

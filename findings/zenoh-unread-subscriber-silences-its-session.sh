@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # eclipse-zenoh 1.10.2: what `declare_subscriber(key)` returns holds 256 messages. When nobody reads them (a task that ended, a camera that
-# is not looked at for the moment), the next message does not push one out, as a queue of ZeroMQ or ROS would: the thread that receives
-# for the whole session waits for room. Every other subscriber of that session, with a callback or not, hears nothing more, the
+# is not looked at for the moment), the next message is not dropped, as ZeroMQ and ROS would do: the thread that receives for the whole
+# session waits for room. Every other subscriber of that session, with a callback or not, hears nothing more, the
 # sender's `put` returns as before, and nothing is logged. With `handlers.RingChannel(256)` the same program goes on.
 #
 #   of 100 messages on another key after 1000 that nobody read: default 0, RingChannel 100; put raised nothing
