@@ -16,17 +16,24 @@ pytest.importorskip("onnxruntime")
 
 
 def written(
-    folder: Path, shape: list[int | str], kind: int = onnx.TensorProto.FLOAT, names: object = None
+    folder: Path,
+    shape: list[int | str],
+    kind: int = onnx.TensorProto.FLOAT,
+    names: object = None,
+    *,
+    operator: str = "Identity",
+    opset: int = 17,
+    **attributes: int,
 ) -> str:
-    """A model whose scores are its input: three classes, told apart by the strongest colour."""
+    """A model whose scores are made of its input: three classes, told apart by the strongest colour."""
     helper = onnx.helper
     graph = helper.make_graph(
-        [helper.make_node("Identity", ["x"], ["y"])],
+        [helper.make_node(operator, ["x"], ["y"], **attributes)],
         "teacher",
         [helper.make_tensor_value_info("x", kind, shape)],
         [helper.make_tensor_value_info("y", kind, shape)],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
     model.ir_version = 8
     facts: dict[str, Any] = {
         "mean": [0.0] * 3,
@@ -48,6 +55,19 @@ def test_a_teacher_of_any_precision_whose_classes_are_spelt_otherwise(tmp_path: 
     picture[:, 16:24, 1] = 255  # green, which the learner does not know
     picture[:, 24:, 0] = 255
     assert list(see(picture, (20, 33)).mask[10, [2, 20, 30]]) == [2, 255, 0]
+
+
+def test_probabilities_over_a_whole_image_are_as_sure_as_those_of_its_pixels(tmp_path: Path) -> None:
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:, :40, 2] = 255
+    picture[:, 40:, 0] = 100
+    seen = []
+    for opset in (12, 13):  # in which Softmax is over channels and pixels, and over the channels
+        file = written(tmp_path, [1, 3, "h", "w"], operator="Softmax", opset=opset, axis=1)
+        seen.append(load_teacher(file, "", ["red", "green", "blue"])(picture, (32, 64)))
+    old, new = seen
+    assert old.mask.tolist() == new.mask.tolist()
+    np.testing.assert_allclose(old.confidence, new.confidence, rtol=1e-4)
 
 
 @pytest.mark.parametrize(
