@@ -136,7 +136,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def most_candidates(self) -> int:
-        """How many candidates the trainer judges at most, see ``trainer/holding.py``."""
+        """How many candidates the trainer judges at most, see ``shares`` in ``trainer/kinds.py``."""
         return 1 if self.max_condition_drop is None or self.target_macs is not None else 2
 
 

@@ -121,6 +121,7 @@ def report(parts: Parts, *, uptime: float, metrics_url: str) -> dict[str, Any]:
         "previous_version": pointer.previous if pointer else None,
         "frozen_version": pointer.frozen if pointer else None,
         "about_model": first_model.about(card),
+        "untrained": base.is_untrained(card),
         "architecture": card.get("architecture") or card.get("factory"),
         "macs": card.get("macs"),
         "parameters": card.get("parameters"),

@@ -80,7 +80,7 @@ class Rounds(Service):
         self._answers: dict[int, dict[str, Any]] = {}
         self._answers_lock = threading.Lock()
         self._counted = (-1, -1)  # ``StoreSnapshot.labels`` when the stock was counted last
-        self._undecided: tuple[WantedLabels | None, int] = (None, 0)  # with the labels stored until then
+        self._undecided: tuple[WantedLabels | None, int] = (None, 0)  # with the labels come until then
         self._interrupted = True  # the last run may have left rounds open
         self._guard = Guard(lambda job, why: self._publish(running=None, waiting_for=f"{job} failed: {why}"))
         self._pause_file = context.paths.root / "paused"
@@ -199,8 +199,8 @@ class Rounds(Service):
         """Publish which labels a person is asked for: after a drift, and to decide on the last candidate."""
         self._drift.update()
         wanted = self._drift.wanting(_after_drift(self._context.config.training))
-        undecided, labelled = self._undecided
-        if undecided and self._context.store.snapshot().labels_stored < labelled + undecided.frames:
+        undecided, then = self._undecided
+        if undecided and self._context.store.snapshot().labels_come < then + undecided.frames:
             wanted += (undecided,)
         self._publish(labels_wanted=wanted)
 
@@ -407,7 +407,7 @@ class Rounds(Service):
         """Take note of which labels would have decided on a candidate."""
         card = self._context.versions.card(outcome.version) if outcome.version else {}
         wanted = verdict.labels_wanted(card) if outcome.outcome == "rejected" else None
-        self._undecided = wanted, self._context.store.snapshot().labels_stored
+        self._undecided = wanted, self._context.store.snapshot().labels_come
 
     def _progress(self, progress: Progress | None) -> None:
         # A round does not end because the alarms could not be read.

@@ -69,12 +69,15 @@ Operation = AddSample | AddLabel | RestoreLabel | Remove | Call
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """The result of an operation for its future: an error, or else a value; and whether it stored a label."""
+    """The result of an operation for its future: an error, or else a value.
+
+    ``labels`` is 1 if it stored a label, -1 if it took an import's label back.
+    """
 
     future: Future[Any]
     value: Any = None
     error: BaseException | None = None
-    labelled: bool = False
+    labels: int = 0
 
     def resolve(self) -> None:
         """Set the future's result."""

@@ -62,6 +62,7 @@ class StoreSnapshot:
         samples_unlabelled: Samples without one.
         labels_stored: Labels stored since the start, new ones or in place of others. At the quota each may
             push out another labelled sample, so that their number alone does not tell that any came.
+        labels_undone: Labels of imports that were taken back since the start.
         bytes: Images and labels together.
         free_bytes: Free on the file system.
         unreadable: Samples whose image or label cannot be read.
@@ -72,6 +73,7 @@ class StoreSnapshot:
     samples_labelled: int = 0
     samples_unlabelled: int = 0
     labels_stored: int = 0
+    labels_undone: int = 0
     bytes: int = 0
     free_bytes: int = 0
     unreadable: int = 0
@@ -80,8 +82,13 @@ class StoreSnapshot:
 
     @property
     def labels(self) -> tuple[int, int]:
-        """Labels stored since the start, and labelled samples: other figures once any label has changed."""
-        return self.labels_stored, self.samples_labelled
+        """Changes since the start, and labelled samples: other figures once any label has changed."""
+        return self.labels_stored + self.labels_undone, self.samples_labelled
+
+    @property
+    def labels_come(self) -> int:
+        """Labels that came since the start and were not taken back."""
+        return self.labels_stored - self.labels_undone
 
 
 def open_writer(paths: StatePaths) -> Database:
@@ -198,7 +205,7 @@ class Store(Service):
         self._quota: Quota
         self._writer: GroupWriter
         self._trouble = ""
-        self._labels_stored = 0
+        self._labels_stored = self._labels_undone = 0
         self.workers = (Workers("store-flush", _FLUSHERS),)
 
     def add_sample(self, sample: NewSample) -> Future[Stored]:
@@ -379,7 +386,8 @@ class Store(Service):
             for outcome in outcomes:
                 if outcome.future in frames:
                     self._trouble = trouble_after(self._trouble, outcome.error)
-            self._labels_stored += sum(outcome.labelled for outcome in outcomes)
+            self._labels_stored += sum(outcome.labels > 0 for outcome in outcomes)
+            self._labels_undone += sum(outcome.labels < 0 for outcome in outcomes)
             self._publish()
         except BaseException as error:
             # The service fails with this error, and its callers must not wait forever.
@@ -412,6 +420,7 @@ class Store(Service):
             samples_labelled=labelled,
             samples_unlabelled=unlabelled,
             labels_stored=self._labels_stored,
+            labels_undone=self._labels_undone,
             bytes=size,
             free_bytes=self._quota.free(),
             unreadable=unreadable,

@@ -63,8 +63,8 @@ class _Step:
     """An operation whose ``files`` are written.
 
     ``image`` is a new image, deleted if its row is not written; ``stale`` is deleted once no row names it.
-    ``row`` is what ``commit`` inserts, if it does nothing else; it then returns ``stored``. ``labelled`` says
-    that a label is among the files.
+    ``row`` is what ``commit`` inserts, if it does nothing else; it then returns ``stored``. For ``labels``
+    see ``Outcome``.
     """
 
     future: Future[Any]
@@ -74,7 +74,7 @@ class _Step:
     stale: Path | None = None
     row: tuple[object, ...] | None = None
     stored: Stored | None = None
-    labelled: bool = False
+    labels: int = 0
 
 
 class GroupWriter:
@@ -148,7 +148,7 @@ class GroupWriter:
                 )
             commit = self._stage_label(known, operation)
             files = (label_path(known.image),)
-            return _Step(future=operation.future, commit=commit, files=files, labelled=True)
+            return _Step(future=operation.future, commit=commit, files=files, labels=1)
         if isinstance(operation, RestoreLabel):
             return self._stage_restored(operation)
         assert isinstance(operation, Call)
@@ -198,7 +198,7 @@ class GroupWriter:
             image=image,
             row=row,
             stored=answer,
-            labelled=labelled,
+            labels=int(labelled),
         )
 
     def _stage_duplicate(self, operation: AddSample, twin: Known, received: str) -> _Step:
@@ -227,7 +227,7 @@ class GroupWriter:
             return Stored(id=twin.id, duplicate=True, score=found[0], scale=found[1])
 
         files = () if relabel is None else (label_path(twin.image),)
-        return _Step(future=operation.future, commit=commit, files=files, labelled=relabel is not None)
+        return _Step(future=operation.future, commit=commit, files=files, labels=int(relabel is not None))
 
     def _is_same_picture(self, sample: NewSample, twin: Known, received: str) -> bool:
         # What a rebuilt index has is the digest of the stored image, which may be smaller.
@@ -317,7 +317,7 @@ class GroupWriter:
             commit=label_undo.restorer(known.id, before, path, growth),
             files=() if before.png is None else (file,),
             stale=file if before.png is None else None,
-            labelled=before.png is not None,
+            labels=-1,
         )
 
     def _sync(self, steps: Sequence[_Step], outcomes: list[Outcome]) -> list[_Step]:
@@ -360,7 +360,7 @@ class GroupWriter:
                             error = index_error(error)
                         done.append(Outcome(future=step.future, error=error))
                     else:
-                        done.append(Outcome(future=step.future, value=value, labelled=step.labelled))
+                        done.append(Outcome(future=step.future, value=value, labels=step.labels))
                         stale += [step.stale] if step.stale is not None else []
         except sqlite3.Error as error:
             if is_corrupt(error):
@@ -391,9 +391,7 @@ class GroupWriter:
                     raise
                 yield from run
             else:
-                done += [
-                    Outcome(future=step.future, value=step.stored, labelled=step.labelled) for step in run
-                ]
+                done += [Outcome(future=step.future, value=step.stored, labels=step.labels) for step in run]
 
     def _remove(self, operation: Remove) -> Outcome:
         try:

@@ -215,7 +215,7 @@ class FleetRound(WholeRound):
 
 
 class ConditionRound:
-    """A round that trains one condition's own layers with its own statistics, and no shared weights.
+    """A round that trains what one condition may have for itself, with its statistics, and no shared weights.
 
     A condition that has no statistics, or whose own were worse than others, begins with the model's own.
     """

@@ -38,6 +38,7 @@ from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
 from dance_ondevice.policies.promotion.erosion import Fall, carried
 
 __all__ = [
+    "ROUNDING",
     "STEADY_SAMPLES",
     "GateRules",
     "Group",
@@ -59,7 +60,7 @@ STEADY_SAMPLES = 20
 #: More units than anybody would label to have a verdict.
 _MOST_MORE = 200
 #: Differences below this are rounding: 0.45 - 0.40 is less than 0.05 in binary.
-_ROUNDING = 1e-9
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,14 +183,14 @@ def judge(
     least = rules.min_gain - (rules.slim_tolerance if slimmed else 0.0)
     reasons: list[str] = []
     lacks = 0  # reasons that more held-out labels might lift
-    if candidate.miou - live.miou < rules.min_gain - _ROUNDING:
+    if candidate.miou - live.miou < rules.min_gain - ROUNDING:
         reasons.append(f"{figures}: at least {rules.min_gain:+.3f} is required")
     elif untrained_live:
         gained = f"{figures}: at least {rules.min_gain:+.3f} was required"
         return Verdict(
             "promoted", (gained, f"the live model is untrained, so the gain in {measure} alone decided")
         )
-    elif gain.at_least() < least - _ROUNDING:
+    elif gain.at_least() < least - ROUNDING:
         lacks += 1
         reasons.append(
             f"{figures}: it may be chance, the lower bound of the gain is {gain.at_least():+.3f} and must be "
@@ -201,7 +202,7 @@ def judge(
     for index, before, after in drops:
         name = f"class {_name(index, classes)}"
         fall = carried(fallen_before.get(name, Fall()), _change(comparison, index, after - before))
-        if after < before and fall.points < -rules.max_class_drop - _ROUNDING and fall.is_certain():
+        if after < before and fall.points < -rules.max_class_drop - ROUNDING and fall.is_certain():
             reasons.append(
                 f"{name} fell from {before:.3f} to {after:.3f} ({after - before:+.3f}{_with_earlier(fall)}), "
                 f"at most {-rules.max_class_drop:+.3f} is allowed{_evidence(comparison, index)}"
@@ -354,7 +355,7 @@ def fallen(
 
 def _fallen(group: Comparison, fall: Fall, rules: GateRules) -> bool:
     """Return whether a condition has fallen too far, and by more than chance as far as its samples show."""
-    if group.gain.point >= 0.0 or fall.points >= -_may_fall(group, rules) - _ROUNDING:
+    if group.gain.point >= 0.0 or fall.points >= -_may_fall(group, rules) - ROUNDING:
         return False
     return group.units < rules.min_group_units or fall.is_certain()
 
@@ -390,7 +391,7 @@ def _merits(
     merits = [f"{figures}: at least {rules.min_gain:+.3f} was required"]
     if drops:
         index, before, after = min(drops, key=lambda drop: drop[2] - drop[1])
-        fallen = before - after > rules.max_class_drop + _ROUNDING
+        fallen = before - after > rules.max_class_drop + ROUNDING
         merits.append(
             f"no class fell by more than {rules.max_class_drop:.3f}{' beyond noise' if fallen else ''}: the "
             f"worst, {_name(index, classes)}, went from {before:.3f} to {after:.3f} "
@@ -440,7 +441,7 @@ def _drops(live: Scores, candidate: Scores, min_pixels: int) -> list[tuple[int, 
 
 
 def _is_fraction(value: float) -> bool:
-    return math.isfinite(value) and -_ROUNDING <= value <= 1.0 + _ROUNDING
+    return math.isfinite(value) and -ROUNDING <= value <= 1.0 + ROUNDING
 
 
 def _name(index: int, classes: Sequence[str]) -> str:

@@ -1,4 +1,4 @@
-"""What a condition learns: the late layers or the affine parameters, and nothing else moves."""
+"""What a condition learns: late layers and the affine parameters of batch norms, and nothing else moves."""
 
 from __future__ import annotations
 

@@ -219,9 +219,12 @@ class Life:
         self._peak = max(self._peak, trained.log.peak_bytes)
         share = self._variant.interpolation
         candidate = between(settled, trained.weights, share)
-        if self._variant.gate and verdicts.costs_too_much(self._tools, settled, candidate, pool.held_out):
-            # One that is half as far from what serves now, as in the service.
-            candidate = between(settled, trained.weights, share / 2)
+        if self._variant.gate and pool.held_out:
+            too_much, cost = verdicts.costs_too_much(self._tools, settled, candidate, pool.held_out)
+            if too_much:
+                # One that is half as far from what serves now, as in the service; both were scored.
+                candidate = between(settled, trained.weights, share / 2)
+                self._spend("gate", cost)
         verdict = self._verdict(condition, settled, candidate)
         self._decide(condition, candidate, trained.log.macs, verdict)
 

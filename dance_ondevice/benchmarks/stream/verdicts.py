@@ -65,12 +65,15 @@ def of_held_out(
     return (verdict.outcome == "promoted", "; ".join(verdict.reasons)), _cost(before, after)
 
 
-def costs_too_much(tools: Tools, live: Weights, new: Weights, held_out: Sequence[TrainingSample]) -> bool:
-    """Should a candidate nearer to what serves now be tried? Never without held-out frames."""
-    if not held_out:
-        return False
+def costs_too_much(
+    tools: Tools, live: Weights, new: Weights, held_out: Sequence[TrainingSample]
+) -> tuple[bool, float]:
+    """Should a candidate nearer to what serves now be tried, and what did it cost to score this one?
+
+    What serves now is scored for the verdict in any case, and counted there.
+    """
     before, after = tools.scorer.scores(live, held_out), tools.scorer.scores(new, held_out)
-    return nearer.costs_too_much(_comparison(before, after), promotion.GateRules())
+    return nearer.costs_too_much(_comparison(before, after), promotion.GateRules()), _cost(after)
 
 
 def of_probation(

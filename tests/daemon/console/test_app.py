@@ -15,6 +15,7 @@ from starlette.applications import Starlette
 
 from dance_ondevice.daemon.console.access import COOKIE, Sessions
 from dance_ondevice.daemon.console.app import build
+from dance_ondevice.daemon.console.guide import steps
 from dance_ondevice.daemon.console.link import DaemonLink
 
 TOKEN = "t" * 32
@@ -93,3 +94,14 @@ def test_an_answer_of_another_release_is_told_and_events_pass_proxies(
 
     asyncio.run(visit())
     assert "page cannot be shown path=/energy" in caplog.text
+
+
+def test_the_guide_asks_for_a_base_model_only_while_the_live_one_is_untrained() -> None:
+    told = "1 frame was refused lately, the last of camera untrained-horses 3 s ago: the header is no JSON"
+    status = {
+        **{"version": "v1", "frames": {"kept": 9}, "samples": {"labelled": 9}},
+        **{"inference": {"enabled": True}, "warnings": [told]},
+    }
+    for untrained, state in ((False, "done"), (True, "next")):
+        found = {step.title: step.state for step in steps(status | {"untrained": untrained})}
+        assert found["Name the classes and bring a base model"] == state

@@ -10,13 +10,19 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry
 
+from dance_ondevice.daemon.control.notices import notices
+from dance_ondevice.daemon.control.status import Parts
 from dance_ondevice.daemon.control.webhook import Delivery, DeliveryFailed, Notice, Webhook, post
+from dance_ondevice.daemon.metrics.instruments import Instruments
+from dance_ondevice.daemon.store.service import StoreSnapshot
 
 NOTICE = Notice(
     key="labels front c1", kind="labels_wanted", text="12 frames want labels", facts={"frames": 12}
@@ -187,3 +193,20 @@ def test_any_number_of_notices_takes_little_memory() -> None:
     assert len(delivery.sent) == 256
     many = [Notice(key=f"n{number}", kind="warning", text="") for number in range(100)]
     assert len(delivery.due(many, 1000.0)) == 16
+
+
+def test_what_anybody_may_send_to_the_board_is_not_sent_on() -> None:
+    instruments = Instruments(CollectorRegistry())
+    instruments.refused_frame("front", "the header is no JSON")
+    parts = SimpleNamespace(
+        rounds=SimpleNamespace(snapshot=lambda: SimpleNamespace(labels_wanted=()), anchors_unreadable=()),
+        advisor=SimpleNamespace(now=lambda: SimpleNamespace(obstacles=())),
+        versions=SimpleNamespace(live=lambda: None, note=""),
+        meter_note="energy is modelled",
+        store=SimpleNamespace(snapshot=StoreSnapshot),
+        instruments=instruments,
+        model_changes=tuple,
+        webhook=lambda: None,
+        restart_keys=tuple,
+    )
+    assert [each.text for each in notices(cast("Parts", parts))] == ["energy is modelled"]

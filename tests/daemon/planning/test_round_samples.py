@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from dance_ondevice.daemon.config.sections import Config, Energy, Training
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import job as round_job
+from dance_ondevice.daemon.planning.scope import FLEET, WHOLE, of_condition
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images.codec import encode_jpeg, encode_png
@@ -72,7 +74,8 @@ def test_anchors_are_rehearsed_and_reach_the_work_order(budget: BudgetKeeper, tm
     more = fit(settings, budget, rehearsal_share=0.8)
     assert isinstance(more, round_plan.FittedRound), more
     assert len(more.plan.rehearsal) == 9
-    job = round_job.build(
+    build = partial(
+        round_job.build,
         settings,
         tmp_path / "rounds" / "r1",
         live=tmp_path,
@@ -85,9 +88,15 @@ def test_anchors_are_rehearsed_and_reach_the_work_order(budget: BudgetKeeper, tm
         target_macs=None,
         seed=0,
     )
+    job = build()
     assert [sample.id for sample in job.rehearsal] == sorted(fitted.plan.rehearsal)
     assert all(Path(sample.image).is_file() and Path(sample.label).is_file() for sample in job.rehearsal)
     assert [sample.id for sample in job.train] == list(PLAN.train)
+    # Where a candidate costs more than is allowed, a nearer one is tried; a fleet's board does so by itself.
+    for scope in (WHOLE, of_condition("c1"), FLEET):
+        found, gate = build(scope=scope), settings.promotion
+        most = None if scope is FLEET else gate.max_condition_drop
+        assert (found.max_condition_drop, found.max_class_drop) == (most, gate.max_class_drop)
 
 
 def test_a_folder_without_anchors_starts_no_round_and_says_so(budget: BudgetKeeper, tmp_path: Path) -> None:

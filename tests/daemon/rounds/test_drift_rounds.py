@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import msgspec
 import numpy as np
@@ -17,10 +18,14 @@ from dance_ondevice.daemon.inference.cameras import (
     ConditionsSnapshot,
     DriftAlarm,
 )
+from dance_ondevice.daemon.rounds import verdict
+from dance_ondevice.daemon.rounds.context import Outcome
 from dance_ondevice.daemon.rounds.drift_watch import DriftWatch
 from dance_ondevice.daemon.rounds.service import Request, Rounds
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.images.codec import encode_png
+from dance_ondevice.policies.samples.wanted import WantedLabels
 
 pytestmark = pytest.mark.usefixtures("first_models_at_hand")
 
@@ -121,6 +126,31 @@ def test_a_drift_asks_a_person_for_the_labels_that_a_round_needs(
     add_street(rig.store, 9, start=40, condition="dusk")
     service._ask_for_labels()
     assert service.snapshot().labels_wanted == ()
+
+
+def test_labels_that_would_decide_are_asked_for_until_they_have_come_and_again_after_an_undo(
+    rig: Rig, add_street: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = rounds(rig)
+    old = add_street(rig.store, 8)
+    lacking = WantedLabels(camera="", condition="dusk", frames=4, why="they would decide")
+    monkeypatch.setattr(verdict, "labels_wanted", lambda _: lacking)
+    service._remember_lack(cast("Outcome", SimpleNamespace(version=None, outcome="rejected")))
+
+    def asked() -> bool:
+        service._ask_for_labels()
+        return service.snapshot().labels_wanted == (lacking,)
+
+    assert asked()
+    # As where a full store evicts a labelled sample for each new one: there are as many as before.
+    add_street(rig.store, 3, start=20)
+    rig.store.remove_samples(old[:3]).result(10)
+    assert asked()
+    png = encode_png(np.zeros((48, 64), np.uint8))
+    rig.store.add_label(old[4], png, [0], "import", import_id="a").result(10)
+    assert not asked()
+    rig.store.restore_label(old[4]).result(10)
+    assert asked()
 
 
 def test_without_anything_that_watches_rounds_start_as_ever(rig: Rig, add_street: Any) -> None:

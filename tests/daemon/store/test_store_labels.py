@@ -164,6 +164,8 @@ def test_the_label_before_an_import_is_kept_until_the_next_or_until_its_sample_g
     store.remove_samples([first.id]).result(WAIT)
     assert stored.rows(paths, "label_undo", "sample_id") == {}
     assert store.snapshot().bytes == stored.total_bytes(paths)
+    counted = store.snapshot()
+    assert (counted.labels_stored, counted.labels_undone, counted.labels_come) == (5, 1, 4)
 
 
 def test_a_label_that_came_after_an_import_stays(store: Store, paths: StatePaths) -> None:

@@ -226,6 +226,7 @@ def test_a_condition_whose_own_statistics_were_worse_learns_from_the_models_own(
             if name in own_parameters(model):
                 parameter.mul_(3.0)
     assert kind.shares == (0.5, 0.25)
+    assert len(kind.shares) <= job.most_candidates, "joules are set aside for so many"
     nearer = kind.serving(model, 0.25).sets["c2"].learnt
     serving = kind.serving(model, 0.5)
     assert serving.known.serving("c2") == "c2"

@@ -49,7 +49,8 @@ def test_a_base_model_that_cannot_run_is_not_adopted(daemon: Daemon, tmp_path: P
     # Mending the configuration mends the service.
     first = base(tmp_path / "first", 2)
     configure(daemon, weights=str(first))
-    assert daemon.start().ask("status")["version"] == "v0001"
+    status = daemon.start().ask("status")
+    assert (status["version"], status["untrained"]) == ("v0001", False)
 
 
 def test_a_model_comes_into_a_state_folder_that_has_one(daemon: Daemon, tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ def test_a_condition_or_a_class_may_cost_too_much_where_the_whole_gains() -> Non
     assert not costs_too_much(gains, RULES, [(0.5, 0.49), (0.4, 0.5)])
     assert costs_too_much(gains, RULES, [(0.5, 0.47), (0.4, 0.5)])
     assert costs_too_much(compare([pair((60, 60), (80, 50))] * 6, range(6)), RULES)
+    exactly = compare([pair((80, 60), (75, 75))] * 6, range(6))
+    assert not costs_too_much(exactly, RULES, [(0.17, 0.15)]), "no more than is allowed"
     few = [pair((60, 60), (80, 50), pixels=100)] * 6
     assert not costs_too_much(compare(few, range(6)), RULES), "a class of few pixels is noise"
     varied = [pair((60, 60), (90, 90)), *[pair((60, 60), (80, 20))] * 2, pair((60, 60), (90, 70))]
