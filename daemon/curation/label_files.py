@@ -186,4 +186,6 @@ def _nothing(entries: list[Entry], path: Path, kind: str) -> str:
         return f"{text}; {lossy} files are of other kinds of image: masks must be PNG"
     if any(entry.path.suffix.lower() == ".txt" for entry in entries):
         return f"{text}; its .txt files, as YOLO has them, are not read: export as COCO"
+    if path.is_dir() and (path / "manifest.json").is_file() and (path / "labels").is_dir():
+        return f"{text}; put the masks of its images into {path / 'labels'}, or a tool's export into {path}"
     return text

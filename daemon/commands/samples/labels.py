@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.cli import CommandGroup, WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import ask, daemon_runs, index, model_classes, no_daemon, target
 from dance_ondevice.daemon.commands.samples.live_model import live_model
 from dance_ondevice.daemon.terminal import print_json, print_table
@@ -52,7 +52,7 @@ class Result:
     classes: dict[str, float]
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def labels() -> None:
     """Bring labels to stored samples, and take them back."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,9 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from browsing import Console
+from click.testing import CliRunner
+
+from dance_ondevice.daemon.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -110,6 +114,16 @@ def test_changes_need_the_secret_of_the_session(console: Console, cookie: str) -
 def test_bodies_are_bounded(console: Console, cookie: str) -> None:
     large = ask(console, "POST", "/login", FORM, "token=" + "x" * 2_000_000)
     assert large.status == 413
+
+
+def test_an_address_that_is_taken_says_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        done = CliRunner().invoke(main, ["console", "--listen", listen, "--state-dir", str(tmp_path)])
+    assert done.exit_code == 1
+    assert "end the console that runs there, or give another --listen" in done.stderr
 
 
 def test_wrong_tokens_are_refused_and_then_made_to_wait(tmp_path: Path) -> None:
