@@ -12,9 +12,6 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from browsing import Console
-from click.testing import CliRunner
-
-from dance_ondevice.daemon.cli import main
 
 pytestmark = pytest.mark.slow
 
@@ -121,8 +118,10 @@ def test_an_address_that_is_taken_says_what_to_do(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         listen = f"127.0.0.1:{taken.getsockname()[1]}"
-        done = CliRunner().invoke(main, ["console", "--listen", listen, "--state-dir", str(tmp_path)])
-    assert done.exit_code == 1
+        command = [sys.executable, "-m", "dance_ondevice", "console", "--listen", listen]
+        command += ["--state-dir", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
     assert "end the console that runs there, or give another --listen" in done.stderr
 
 
