@@ -108,6 +108,21 @@ class WorkFailed(click.ClickException):
     exit_code = 1
 
 
+class CommandGroup(click.Group):
+    """A group whose help lists its commands with whole sentences: click cuts them off at one line."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the names, and the first sentence of each command's help over as many lines as it takes."""
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (name, command.get_short_help_str(limit=1000))
+                    for name in self.list_commands(ctx)
+                    if (command := self.get_command(ctx, name)) is not None
+                ]
+            )
+
+
 class CommandTable(click.Group):
     """A group whose commands stay unimported until called, so that ``--help`` is quick on a slow board."""
 

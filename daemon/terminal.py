@@ -93,7 +93,9 @@ def show(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
-        return f"{value:.1f}" if abs(value) >= 1000 else f"{value:.4g}"
+        if abs(value) >= 1000:
+            return f"{value:.1f}"
+        return f"{value:.4g}" if abs(value) >= 1e-9 else "0"  # what rounding leaves of a sum is no figure
     if isinstance(value, (list, tuple)):
         return ", ".join(map(show, value)) or "-"
     return str(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from dance_ondevice.daemon.security.curve import ClientCurve
     from dance_ondevice.daemon.system.state import StatePaths
+
+#: The unit as `make install-service` puts it.
+UNIT_FILE = Path("/etc/systemd/system/dance-ondevice.service")
 
 
 def target(config_path: Path | None, state_dir: Path | None) -> StatePaths:
@@ -38,6 +42,30 @@ def target(config_path: Path | None, state_dir: Path | None) -> StatePaths:
         raise click.UsageError(str(error)) from error
 
 
+def no_daemon(paths: StatePaths) -> str:
+    """Tells that no daemon runs on the state folder, and by what it is started.
+
+    That is the service where the folder is the service's, since by hand root's daemon would leave files there
+    that the service cannot write; else ``run`` with the options that this command was given: without the
+    configuration it would start with other classes and other sockets.
+    """
+    from dance_ondevice.daemon.config.sections import Daemon
+
+    said = f"no daemon runs on {paths.root}; start it with"
+    if UNIT_FILE.exists() and paths.root == Path(Daemon().state_dir):
+        return f"{said} `sudo systemctl start dance-ondevice`"
+    context = click.get_current_context(silent=True)
+    given = context.params if context is not None else {}
+    options = [
+        part
+        for option, value in (("--config", given.get("config_path")), ("--state-dir", given.get("state_dir")))
+        if value is not None
+        for part in (option, str(value))
+    ]
+    other = "" if options else ", or name the folder of another one with --state-dir or --config"
+    return f"{said} `{shlex.join(['dance-ondevice', 'run', *options])}`{other}"
+
+
 def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -> Any:
     """The running daemon's answer to a control command.
 
@@ -49,10 +77,10 @@ def ask(paths: StatePaths, cmd: str, *, timeout: float = 10.0, **args: object) -
     try:
         published = instances.read_daemon_file(paths)
         if published is None:
-            raise client.NotRunning(
-                f"no daemon runs on {paths.root}; start it with `dance-ondevice run --state-dir {paths.root}`"
-            )
+            raise WorkFailed(no_daemon(paths))
         return client.request(published.control, cmd, timeout, **args)
+    except client.NotRunning as error:
+        raise WorkFailed(no_daemon(paths)) from error
     except client.ClientError as error:
         raise WorkFailed(str(error)) from error
     except PermissionError as error:

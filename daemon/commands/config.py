@@ -10,6 +10,7 @@ import msgspec
 
 from dance_ondevice.daemon.cli import (
     EXIT_BAD_CONFIG,
+    CommandGroup,
     config_option,
     json_option,
     load_config,
@@ -24,7 +25,7 @@ from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import print_json, print_table
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def config() -> None:
     """Write, check and show the configuration."""
 

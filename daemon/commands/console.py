@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Awaitable, Callable
@@ -92,7 +93,10 @@ def console(
         with contextlib.suppress(KeyboardInterrupt):
             serve(build(endpoint, read_token, secure=where.secure), where, ready)
     except (OSError, ssl.SSLError) as error:
-        raise WorkFailed(f"cannot serve at {listen}: {error.strerror or error}") from error
+        said = f"cannot serve at {listen}: {error.strerror or error}"
+        if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+            said += "; end the console that runs there, or give another --listen"
+        raise WorkFailed(said) from error
 
 
 def _daemon(

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from dance_ondevice.daemon.cli import config_option, json_option, state_dir_option
+from dance_ondevice.daemon.cli import CommandGroup, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.commands.energy_calibrate import calibrate
 from dance_ondevice.daemon.terminal import print_json, print_table, show, show_time
@@ -27,7 +27,7 @@ _EIGHTHS = ("", "▏", "▎", "▍", "▌", "▋", "▊", "▉")
 _COLOURS = {"counter": "green", "integrated": "cyan", "modelled": "yellow"}
 
 
-@click.group(invoke_without_command=True)
+@click.group(cls=CommandGroup, invoke_without_command=True)
 @config_option
 @state_dir_option
 @click.option(

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import CommandGroup, WorkFailed, json_option
 from dance_ondevice.daemon.terminal import print_json, print_table
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def keys() -> None:
     """Make the keys that encrypt sockets and tell clients apart."""
 

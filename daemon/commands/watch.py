@@ -17,6 +17,7 @@ from dance_ondevice.daemon.commands.access import (
     client_key_options,
     index,
     model_classes,
+    no_daemon,
     target,
 )
 from dance_ondevice.daemon.terminal import Waiting
@@ -166,10 +167,8 @@ def _published(paths: StatePaths | None) -> str:
 
     found = read_daemon_file(paths) if paths is not None else None
     if found is None:
-        where = f" on {paths.root}" if paths is not None else ""
-        raise WorkFailed(
-            f"no daemon runs{where}; start it with `dance-ondevice run`, or name one with --from"
-        )
+        said = no_daemon(paths) if paths is not None else "no daemon runs"
+        raise WorkFailed(f"{said}; or name one with --from")
     if not found.inference:
         raise WorkFailed("the daemon publishes no masks: inference.enabled is false in its configuration")
     # An endpoint that is bound to every address is reached through loopback here.

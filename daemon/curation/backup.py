@@ -78,7 +78,7 @@ def back_up(paths: StatePaths, target: Path) -> BackedUp:
         target: The tar file to write; it appears complete or not at all, and only its owner may read it.
 
     Raises:
-        BackupError: There is no index, or ``target`` exists already.
+        BackupError: There is no index, ``target`` exists already, or its folder does not.
         StoreError: The index cannot be opened.
         sqlite3.Error: The index cannot be copied.
         OSError: A file cannot be written.
@@ -87,6 +87,8 @@ def back_up(paths: StatePaths, target: Path) -> BackedUp:
         raise BackupError(f"{paths.database} is not there; give the daemon's folder with --state-dir")
     if target.exists():
         raise BackupError(f"{target} is there already; give another name or remove it")
+    if not target.absolute().parent.is_dir():
+        raise BackupError(f"there is no folder {target.absolute().parent}; make it, or mount its disk")
     temporary = temporary_beside(target)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

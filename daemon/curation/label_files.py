@@ -194,4 +194,6 @@ def _nothing(entries: list[Entry], path: Path, kind: str) -> str:
         return f"{text}; {lossy} files are of other kinds of image: masks must be PNG"
     if others := sorted({entry.path.suffix.lower() for entry in entries} & _OF_OTHERS.keys()):
         return f"{text}; its {others[0]} files, as {_OF_OTHERS[others[0]]}, are not read: export as COCO"
+    if path.is_dir() and (path / "manifest.json").is_file() and (path / "labels").is_dir():
+        return f"{text}; put the masks of its images into {path / 'labels'}, or a tool's export into {path}"
     return text

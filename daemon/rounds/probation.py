@@ -139,7 +139,7 @@ class Probation:
                 db, state.after, state.since, rules.samples, root, condition=condition
             )
         ).result()
-        self.text = f"{state.version} is on probation: {len(seen)} of {rules.samples} frames"
+        self.text = f"{state.version} is on probation: {len(seen)} of {rules.samples} new samples"
         self.text += f" of condition {condition}" if condition else ""
         if (
             not policy.due(rules, len(seen), round_ahead=round_ahead)

@@ -41,7 +41,7 @@ from dance_ondevice.benchmarks.service.command import service
 from dance_ondevice.benchmarks.slimming.command import slimming
 from dance_ondevice.benchmarks.step.command import step
 from dance_ondevice.benchmarks.stream.command import stream
-from dance_ondevice.daemon.cli import WorkFailed, json_option
+from dance_ondevice.daemon.cli import CommandGroup, WorkFailed, json_option
 from dance_ondevice.daemon.terminal import print_table
 from dance_ondevice.datasets.listing import Dataset, DatasetError, LabelledImage
 from dance_ondevice.datasets.registry import open_dataset
@@ -59,7 +59,7 @@ _FEWEST_LESSONS = 3
 _FEWEST_SEQUENCES = 3
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def bench() -> None:
     """Measure the method on labelled images."""
 

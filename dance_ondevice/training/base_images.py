@@ -15,7 +15,8 @@ from dance_ondevice.datasets.listing import (
     read_plain,
     with_plain_labels,
 )
-from dance_ondevice.images.headers import ImageError
+from dance_ondevice.files import read_regular
+from dance_ondevice.images.headers import ImageError, ImageInfo, probe
 from dance_ondevice.images.labels import LabelError
 from dance_ondevice.training.batches import TrainingSample
 
@@ -84,18 +85,20 @@ def from_folders(images: Path, labels: Path, classes: Sequence[str], hold_out: f
         hold_out: Share of the images, the last by name and number, to evaluate on instead of training.
 
     Raises:
-        DatasetError: A folder is missing, no image has a label, a label cannot be used, or no image is left
-            to train on.
+        DatasetError: A folder is missing, no image has a label, a label cannot be used or has other
+            proportions than its image, an image cannot be read, or no image is left to train on.
     """
     found = in_folders(images, labels)
     for item in found:
+        seen = None
         try:
-            read_plain(item.label, len(classes))
+            seen = read_plain(item.label, len(classes)).shape
+            _check_proportions(item, seen, probe(read_regular(item.image)))
         except LabelError as error:
             named = ", ".join(f"{number} {name}" for number, name in enumerate(classes))
             raise DatasetError(f"{error}; the classes are {named} (model.classes)") from error
         except (ImageError, OSError) as error:
-            raise DatasetError(f"{item.label}: {error}") from error
+            raise DatasetError(f"{item.label if seen is None else item.image}: {error}") from error
     samples = [TrainingSample(item.image, item.label) for item in found]
     kept = len(samples) - round(hold_out * len(samples))
     if kept < 1:
@@ -105,3 +108,14 @@ def from_folders(images: Path, labels: Path, classes: Sequence[str], hold_out: f
         validation={HELD_OUT: samples[kept:]} if kept < len(samples) else {},
         description={"name": "folders", "images": images.name, "labels": labels.name, "hold_out": hold_out},
     )
+
+
+def _check_proportions(item: LabelledImage, label: tuple[int, ...], image: ImageInfo) -> None:
+    """Refuse a label that is no reduction of its image: stretched onto it, it would teach wrong classes."""
+    height, width = label
+    off = abs(height - width * image.height / image.width), abs(width - height * image.width / image.height)
+    if min(off) > 1:  # a side that was rounded is less than a pixel off
+        raise DatasetError(
+            f"{item.label} is {width}x{height} pixels, its image {image.width}x{image.height}: a label is as "
+            "large as its image, or of another size with the same proportions"
+        )

@@ -36,6 +36,16 @@ def test_the_help_of_the_table_is_the_commands_own(name: str):
     assert TABLE[name].load().get_short_help_str(limit=200) == TABLE[name].help
 
 
+def test_the_help_of_a_group_has_whole_sentences():
+    groups = [command for lazy in TABLE.values() if isinstance(command := lazy.load(), click.Group)]
+    assert groups
+    for group in groups:
+        said = CliRunner(env={"COLUMNS": "80"}).invoke(group, ["--help"]).stdout
+        commands = said.partition("Commands:")[2]
+        assert commands.strip()
+        assert "..." not in commands, group.name
+
+
 @pytest.mark.parametrize("name", list(TABLE))
 def test_a_command_is_called_as_the_table_says(name: str):
     assert TABLE[name].load().name == name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from dance_ondevice.daemon.terminal import print_table
+from dance_ondevice.daemon.terminal import print_table, show
 
 ID = "phone-1796052097236867-59"
 WHY = "the label is 640x360, the frame 480x360 and its stored image 240x180: draw on one of the two"
@@ -42,3 +42,7 @@ def test_a_value_wider_than_the_terminal_is_broken_and_not_cut(
     print_table("Samples", ("id", "size"), [(ID, "480x360")])
     said = capsys.readouterr().out
     assert "".join(line.split("│")[1].strip() for line in said.splitlines() if "│" in line) == ID
+
+
+def test_what_rounding_leaves_of_a_sum_is_nothing() -> None:
+    assert [show(value) for value in (1.735e-18, -1e-12, 0.0, 0.00012345)] == ["0", "0", "0", "0.0001234"]

@@ -129,6 +129,22 @@ def test_a_label_that_cannot_be_used_is_named_with_the_classes(own: Callable[...
         from_folders(images, labels, ("x", "y"), hold_out=0.2)
 
 
+def test_a_label_of_other_proportions_is_refused(own: Callable[..., tuple[Path, Path]]) -> None:
+    """It was stretched over its image, and the model learnt what that gives."""
+    images, labels = own(a_1=0, a_2=1)
+    reduced = np.zeros((-(-HEIGHT // 3), -(-WIDTH // 3)), np.uint8)
+    (labels / "a_2.png").write_bytes(encode_png(reduced))
+    assert len(from_folders(images, labels, ("x", "y"), hold_out=0.0).train) == 2
+    (labels / "a_2.png").write_bytes(encode_png(np.zeros((HEIGHT, WIDTH + 4), np.uint8)))
+    sizes = f"{WIDTH + 4}x{HEIGHT} pixels, its image {WIDTH}x{HEIGHT}"
+    with pytest.raises(DatasetError, match=rf"a_2\.png is {sizes}"):
+        from_folders(images, labels, ("x", "y"), hold_out=0.2)
+    (labels / "a_2.png").write_bytes(encode_png(np.zeros((HEIGHT, WIDTH), np.uint8)))
+    (images / "a_2.jpg").write_bytes(b"no image")
+    with pytest.raises(DatasetError, match=r"images/a_2\.jpg: "):
+        from_folders(images, labels, ("x", "y"), hold_out=0.2)
+
+
 def test_folders_without_pairs_say_how_names_go_together(own: Callable[..., tuple[Path, Path]]) -> None:
     images, labels = own(a_1=None)
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.cli import CommandGroup, WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.commands.fleet.processes import join, serve
 from dance_ondevice.daemon.terminal import print_json, print_table
@@ -19,7 +19,7 @@ from dance_ondevice.daemon.terminal import print_json, print_table
 _MOST_BOARDS = 100_000
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def fleet() -> None:
     """Let boards learn together without sharing images.
 
@@ -136,7 +136,8 @@ def _root(model: Path | None) -> tuple[Any, Path]:
 @json_option
 def status(config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
     """Show how this board stands in its fleet: versions, its offer, what it judged, bytes."""
-    found = ask(target(config_path, state_dir), "status")["fleet"]
+    told = ask(target(config_path, state_dir), "status")
+    found = told["fleet"]
     if as_json:
         print_json(found)
         return
@@ -148,7 +149,7 @@ def status(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
         ("live model goes back to", f"version {found['version']}"),
         ("published", "unknown" if found["published"] is None else f"version {found['published']}"),
         ("scored by volunteers", f"version {found['candidate']}" if found["candidate"] else "none"),
-        ("offered", f"{found['offered'] or 'nothing'}: {found['offer']}"),
+        ("offered", _offered(found, told["rounds"].get("probation"))),
         ("server heard of", _clock(heard) if heard else "never"),
         ("sent / received", f"{found['sent_bytes'] / 1e6:.2f} / {found['received_bytes'] / 1e6:.2f} MB"),
         ("trouble", found["trouble"] or "none"),
@@ -160,6 +161,13 @@ def status(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
         for each in found["judged"]
     ]
     print_table("Fleet", ("what", "state"), rows)
+
+
+def _offered(found: dict[str, Any], probation: str | None) -> str:
+    """What became of the offer; before there is one, what it waits for."""
+    if found["offered"]:
+        return f"{found['offered']}: {found['offer']}"
+    return f"nothing yet: {probation or 'that begins with the first round that is promoted'}"
 
 
 def _clock(at: float) -> str:

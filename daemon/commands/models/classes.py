@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.cli import CommandGroup, WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import model_classes, target
 from dance_ondevice.daemon.commands.offline import offline_versions
 from dance_ondevice.daemon.system.state import StatePaths
@@ -17,7 +17,7 @@ from dance_ondevice.daemon.terminal import print_json
 from dance_ondevice.files import read_regular
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def classes() -> None:
     """Show the classes of a state folder, or append one."""
 

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands.access import ask, daemon_runs, model_classes, target
+from dance_ondevice.daemon.commands.access import ask, daemon_runs, model_classes, no_daemon, target
 from dance_ondevice.daemon.commands.offline import offline_versions
 from dance_ondevice.daemon.commands.rounds import await_request
 from dance_ondevice.daemon.system.state import StatePaths
@@ -101,7 +101,7 @@ def _without_daemon(paths: StatePaths, folder: Path, classes: tuple[str, ...]) -
         if live is not None and not base.is_untrained(live.card):
             raise WorkFailed(
                 f"{live.pointer.version} has learnt, so the gate has to compare the two, and that takes the "
-                f"daemon: start it with `dance-ondevice run --state-dir {paths.root}` and import again"
+                f"daemon: {no_daemon(paths)}, and import again"
             )
         scratch = paths.models / ".import"
         try:

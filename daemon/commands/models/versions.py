@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.cli import CommandGroup, WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import ask, index, target
 from dance_ondevice.daemon.commands.models.certificate import print_certificate
 from dance_ondevice.daemon.commands.models.engines import engines
@@ -45,7 +45,7 @@ _SHOWN = (
 )
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def models() -> None:
     """List, show, import, promote, roll back and export model versions."""
 

@@ -115,7 +115,7 @@ def _none(stored: Sequence[str], camera: str | None) -> str:
         return "no samples are stored yet; send frames: dance-ondevice stream SOURCE --camera NAME"
     if camera is not None and camera not in stored:
         return no_sample_of(camera, stored)
-    return "no sample lacks a label"
+    return "every stored sample has a label; send more frames: dance-ondevice stream SOURCE --camera NAME"
 
 
 def _warnings(chosen: Exported) -> Iterator[str]:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
-from dance_ondevice.daemon.commands.access import ask, daemon_runs, index, model_classes, target
+from dance_ondevice.daemon.cli import CommandGroup, WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.commands.access import ask, daemon_runs, index, model_classes, no_daemon, target
 from dance_ondevice.daemon.commands.samples.live_model import live_model
 from dance_ondevice.daemon.terminal import print_json, print_table
 from dance_ondevice.label_formats.reader import FORMATS
@@ -52,7 +52,7 @@ class Result:
     classes: dict[str, float]
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def labels() -> None:
     """Bring labels to stored samples, and take them back."""
 
@@ -169,9 +169,7 @@ def undo(*, config_path: Path | None, state_dir: Path | None, as_json: bool) -> 
 
 def _check_daemon(paths: StatePaths) -> None:
     if not daemon_runs(paths):
-        raise WorkFailed(
-            f"no daemon runs on {paths.root}; start it with `dance-ondevice run --state-dir {paths.root}`"
-        )
+        raise WorkFailed(no_daemon(paths))
 
 
 @contextmanager

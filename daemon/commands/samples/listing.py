@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed, config_option, json_option, state_dir_option
+from dance_ondevice.daemon.cli import CommandGroup, WorkFailed, config_option, json_option, state_dir_option
 from dance_ondevice.daemon.commands.access import index, target
 from dance_ondevice.daemon.commands.samples.export import export
 from dance_ondevice.daemon.commands.samples.purge import purge
@@ -24,7 +24,7 @@ _SPLITS = {
 }
 
 
-@click.group()
+@click.group(cls=CommandGroup)
 def samples() -> None:
     """List, explain, export and remove stored samples."""
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from dance_ondevice.daemon.commands import access
 from dance_ondevice.daemon.control import instances
 from dance_ondevice.daemon.system.state import StatePaths
 
@@ -78,14 +79,36 @@ def test_a_daemon_that_has_nothing_to_tell_yet(run, serve, paths: StatePaths):
 
 def test_without_a_daemon_it_says_how_to_start_one(run, paths: StatePaths):
     errors = run("status", "--state-dir", str(paths.root), code=1).stderr
-    assert f"no daemon runs on {paths.root}; start it with `dance-ondevice run" in errors
+    assert f"no daemon runs on {paths.root}; start" in errors
+    assert f"`dance-ondevice run --state-dir {paths.root}`\n" in errors
+
+
+def test_it_is_started_with_the_configuration_that_was_given(run, tmp_path: Path):
+    """Without it, it would have other classes and other sockets."""
+    config = tmp_path / "my site.toml"
+    config.write_text('[daemon]\nstate_dir = "state"\n')
+    for command in (("status",), ("watch",), ("labels", "import", str(tmp_path))):
+        errors = run(*command, "--config", str(config), code=1).stderr
+        assert f"no daemon runs on {tmp_path / 'state'}; start it with" in errors
+        assert f"`dance-ondevice run --config '{config}'`" in errors
+
+
+def test_the_service_is_started_by_systemd(run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """By hand, root's daemon would leave files in the folder that the service cannot write."""
+    unit = tmp_path / "dance-ondevice.service"
+    monkeypatch.setattr(access, "UNIT_FILE", unit)
+    monkeypatch.setattr(instances, "running", lambda _: [])
+    monkeypatch.setattr(instances, "read_daemon_file", lambda _: None)
+    assert "`dance-ondevice run`, or name the folder of another one" in run("status", code=1).stderr
+    unit.touch()
+    assert "start it with `sudo systemctl start dance-ondevice`" in run("status", code=1).stderr
 
 
 def test_a_daemon_that_was_killed_is_no_daemon(run, serve, paths: StatePaths):
     serve({"status": lambda _: REPORT})
     left = paths.daemon_file.read_text().replace("control.sock", "other.sock")
     paths.daemon_file.write_text(left)
-    assert "no daemon answers" in run("status", "--state-dir", str(paths.root), code=1).stderr
+    assert f"no daemon runs on {paths.root}" in run("status", "--state-dir", str(paths.root), code=1).stderr
 
 
 def test_the_running_daemon_is_found_without_options(run_json, serve, paths: StatePaths, tmp_path: Path):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.daemon.security.kit import open_board, open_server
+from dance_ondevice.daemon.system.state import StatePaths
 
 
 def init(folder: Path, *options: str) -> tuple[int, str]:
@@ -59,3 +61,14 @@ def test_serve_and_join_say_what_is_missing(tmp_path: Path) -> None:
     done = runner.invoke(main, ["fleet", "join", "--kit", str(tmp_path / "none"), "--once"])
     assert done.exit_code == 1
     assert "boards/NAME" in done.output
+
+
+def test_a_board_that_has_offered_nothing_says_what_that_waits_for(run, serve, paths: StatePaths) -> None:
+    found: dict[str, Any] = {"root": "abc", "version": 0, "published": 0, "candidate": None, "offered": None}
+    found |= {"heard_at": None, "sent_bytes": 0, "received_bytes": 0, "trouble": None, "set_back": False}
+    rounds: dict[str, str | None] = {"probation": "v0002 is on probation: 0 of 8 new samples"}
+    serve({"status": lambda _: {"fleet": {**found, "judged": []}, "rounds": rounds}})
+    status = ("fleet", "status", "--state-dir", str(paths.root))
+    assert "nothing yet: v0002 is on probation: 0 of 8 new samples" in run(*status).stdout
+    rounds["probation"] = None
+    assert "nothing yet: that begins with the first round" in run(*status).stdout

@@ -101,11 +101,15 @@ def test_labelled_samples_and_other_cameras_stay(
     mistyped = run(*args, "--out", str(tmp_path / "b"), "--camera", "rear", code=1).stderr
     assert "no sample of camera 'rear' is stored; samples are of: front" in mistyped
     assert "not an empty folder" in run(*args, "--out", str(tmp_path / "out"), code=1).stderr
+    for each in ids[1:]:
+        store.add_label(each, stored.label_png(NATIVE[1], NATIVE[0]), (1, 2), "wire").result(10)
+    done = run(*args, "--out", str(tmp_path / "b"), code=1).stderr
+    assert "every stored sample has a label; send more frames" in done
 
 
 @pytest.mark.usefixtures("daemon")
 def test_masks_drawn_on_the_exported_images_come_back_by_name(
-    run_json, ids: list[str], paths: StatePaths, tmp_path: Path
+    run, run_json, ids: list[str], paths: StatePaths, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
     first, second = export(run_json, paths, out, 2)["images"]
@@ -115,6 +119,10 @@ def test_masks_drawn_on_the_exported_images_come_back_by_name(
     (out / second["label"]).write_bytes(b"no image")
     (tmp_path / "map.toml").write_text('[classes]\n11 = "ignore"\n')
     args = ("labels", "import", str(out), "--state-dir", str(paths.root))
+    untouched = export(run_json, paths, tmp_path / "untouched", 2)
+    assert len(untouched["images"]) == 2
+    nothing = run("labels", "import", str(tmp_path / "untouched"), *args[3:], code=1).stderr
+    assert f"put the masks of its images into {tmp_path}/untouched/labels" in nothing
     # Without the map it is refused, and the answer says which map would do.
     plain = run_json(*args, code=1)
     assert plain["imported"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -110,6 +111,18 @@ def test_changes_need_the_secret_of_the_session(console: Console, cookie: str) -
 def test_bodies_are_bounded(console: Console, cookie: str) -> None:
     large = ask(console, "POST", "/login", FORM, "token=" + "x" * 2_000_000)
     assert large.status == 413
+
+
+def test_an_address_that_is_taken_says_what_to_do(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        listen = f"127.0.0.1:{taken.getsockname()[1]}"
+        command = [sys.executable, "-m", "dance_ondevice", "console", "--listen", listen]
+        command += ["--state-dir", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 1
+    assert "end the console that runs there, or give another --listen" in done.stderr
 
 
 def test_wrong_tokens_are_refused_and_then_made_to_wait(tmp_path: Path) -> None:

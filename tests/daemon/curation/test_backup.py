@@ -77,6 +77,11 @@ def test_what_was_acknowledged_before_a_backup_under_load_is_in_it(paths: StateP
     assert rows(other)[new_sample(999).id]["arrival"] > max(row["arrival"] for row in restored.values())
 
 
+def test_a_backup_into_a_folder_that_is_not_there_names_the_folder(made: Path, paths: StatePaths) -> None:
+    with pytest.raises(BackupError, match=rf"there is no folder {made.parent}/usb; make it, or mount"):
+        back_up(paths, made.parent / "usb" / "site.tar")
+
+
 def test_a_pipe_in_the_place_of_an_image_is_missing_from_a_backup(paths: StatePaths, tmp_path: Path) -> None:
     with opened(paths) as store:
         for seq in range(2):

@@ -113,7 +113,7 @@ def test_a_version_that_does_worse_is_rolled_back_even_after_a_restart(
     rig.store.submit(lambda db: db.execute("update samples set rounds_used = 1")).result()
     rig.procedure.probation.evaluate()
     assert live(rig)[0] == spoilt
-    assert rig.procedure.probation.text == f"{spoilt} is on probation: 0 of 8 frames"
+    assert rig.procedure.probation.text == f"{spoilt} is on probation: 0 of 8 new samples"
 
     add_street(rig.store, 8, start=200)
     again = Rig(rig.paths, rig.store, rig.context.config)
@@ -262,16 +262,16 @@ def test_frames_count_in_the_order_of_their_coming_whatever_the_calendar_says(
     idle.context.now = lambda: 4e9  # a clock that is far ahead, and is set right afterwards
     probation.begin("v0001", "v0002", "r1")
     probation.evaluate()
-    assert ": 0 of 8 frames" in probation.text
+    assert ": 0 of 8 new samples" in probation.text
     add_street(idle.store, 2, start=10)
     probation.evaluate()
-    assert ": 2 of 8 frames" in probation.text
+    assert ": 2 of 8 new samples" in probation.text
     # The newest are removed, and others get their rows: these count all the same.
     idle.store.remove_samples([row["id"] for row in idle.rows("select id from samples")][1:]).result()
     probation.evaluate()
     add_street(idle.store, 4, start=20)
     probation.evaluate()
-    assert ": 4 of 8 frames" in probation.text
+    assert ": 4 of 8 new samples" in probation.text
 
 
 def test_a_look_that_hangs_ends_at_its_deadline_and_is_given_up_in_the_end(
