@@ -52,7 +52,7 @@ from dance_ondevice.daemon.store import reconcile
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.store.quota import last_arrivals
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.daemon.system import cores, descriptors, stopping
+from dance_ondevice.daemon.system import clock, cores, descriptors, stopping
 from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
@@ -80,6 +80,7 @@ class Supervisor:
         environ: Mapping[str, str],
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
+        since_boot: Callable[[], float] = clock.since_boot,
         end_within: Callable[[float], None] = lambda _seconds: None,
     ) -> None:
         """``end_within`` is called when the stop begins, with the seconds until the process must end."""
@@ -88,6 +89,7 @@ class Supervisor:
         self._environ = environ
         self._now = now
         self._monotonic = monotonic
+        self._since_boot = since_boot
         self._end_within = end_within
         self._started = monotonic()
         self.paths = StatePaths(Path(self._config.daemon.state_dir))
@@ -119,6 +121,7 @@ class Supervisor:
                     environ=self._environ,
                     now=self._now,
                     monotonic=self._monotonic,
+                    since_boot=self._since_boot,
                 )
             except StopWhileStarting:
                 log.info("stopped while starting")
@@ -256,7 +259,7 @@ class Supervisor:
         energy = EnergyService(
             meter, cpu, idle_watts=config.energy.idle_watts, store=store, monotonic=self._monotonic
         )
-        budget = BudgetKeeper(store, config.energy, now=self._now, monotonic=self._monotonic)
+        budget = BudgetKeeper(store, config.energy, now=self._now, monotonic=self._since_boot)
         budget.load(history_lost=history_lost)
         self._begin(energy)
         mended = mend.live_file(paths, store)

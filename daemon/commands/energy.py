@@ -17,8 +17,9 @@ from dance_ondevice.daemon.commands.energy_calibrate import calibrate
 from dance_ondevice.daemon.terminal import print_json, print_table, show, show_time
 
 _COLUMNS = ("day", "workload", "source", "method", "joules")
-#: Days that people are shown unless they ask for more.
+#: Days that people are shown unless they ask for more, and rounds, of which a year has thousands.
 _DAYS = 14
+_ROUNDS = 50
 _BAR_WIDTH = 32
 _LEAST_BAR = 8
 #: Characters for the end of a bar, by eighths of a character.
@@ -65,7 +66,13 @@ def energy(
                 {"days": days or (-1 if as_json or as_csv else _DAYS)},
             )
         )
-        ledger = list(database.query("select * from ledger order by id desc"))
+        first = min((row["day"] for row in rows), default="") if days else ""
+        ledger = list(
+            database.query(
+                "select * from ledger where date(opened_at, 'unixepoch') >= :first order by id desc",
+                {"first": first},
+            )
+        )
     if as_json:
         print_json({"days": rows, "ledger": ledger})
     elif as_csv:
@@ -77,7 +84,9 @@ def energy(
             _print_chart(rows)
         else:
             click.echo("no joules are on record yet; a running daemon writes the first after a minute")
-        _print_ledger(ledger)
+        _print_ledger(ledger if days else ledger[:_ROUNDS])
+        if not days and len(ledger) > _ROUNDS:
+            click.echo(f"and {len(ledger) - _ROUNDS} earlier rounds; --json lists all of them")
 
 
 energy.add_command(calibrate)

@@ -12,7 +12,7 @@ from dance_ondevice.daemon.config.reload import Changes
 from dance_ondevice.daemon.control import status
 from dance_ondevice.daemon.control.running import Running
 from dance_ondevice.daemon.system import systemd as notify
-from dance_ondevice.daemon.system.clock import ClockWatch
+from dance_ondevice.daemon.system.clock import ClockWatch, ZoneWatch
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import RELOAD, STOP, Signals
 
@@ -33,6 +33,7 @@ def run(
     environ: Mapping[str, str],
     now: Callable[[], float],
     monotonic: Callable[[], float],
+    since_boot: Callable[[], float],
 ) -> bool:
     """Notify the watchdog until a stop or a failure; returns whether a service failed.
 
@@ -43,12 +44,17 @@ def run(
         environ: Environment that names the socket of the service manager.
         now: Wall clock in seconds.
         monotonic: Monotonic clock in seconds.
+        since_boot: Monotonic clock in seconds that also counts while the board is suspended.
     """
     interval = notify.watchdog_interval(environ)
     tick = _TICK_SECONDS if interval is None else min(_TICK_SECONDS, interval / 3)
     last_status = monotonic()
     frame_rate = status.FrameRate(last_status)
-    clock = ClockWatch(now, monotonic)
+    clocks: dict[str, ClockWatch | ZoneWatch] = {
+        "wall clock was set": ClockWatch(now, since_boot),
+        "board was suspended": ClockWatch(since_boot, monotonic),
+        "local time has another offset": ZoneWatch(),
+    }
     hanging = 0
 
     def status_line() -> str:
@@ -64,8 +70,9 @@ def run(
             # A refused file: the log has the reasons, and the daemon keeps its configuration.
             with contextlib.suppress(ConfigError):
                 reload(running, environ)
-        if moved := clock.moved():
-            running.follow_clock(moved)
+        for what, clock in clocks.items():
+            if seconds := clock.moved():
+                running.follow_clock(what, seconds)
         for service in services:
             if not service.alive:
                 log.critical("stopping reason=%s failed error=%r", service.name, service.failure)

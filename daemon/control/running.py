@@ -63,9 +63,14 @@ class Running:
             interval = parse_duration(training.interval)
             scheduler.change(self.schedule, interval, training.window, parts.rounds.tick)
 
-    def follow_clock(self, moved: float) -> None:
-        """The wall clock was set by ``moved`` seconds: what is due stays due when it would have been."""
-        log.warning("wall clock was set seconds=%+.0f", moved)
+    def follow_clock(self, what: str, seconds: float) -> None:
+        """Keep what is due when the wall clock was set, the board slept or its time zone is another.
+
+        Args:
+            what: What happened, for the log.
+            seconds: Seconds by which the clock moved.
+        """
+        log.warning("%s seconds=%+.0f", what, seconds)
         parts = self.parts
         scheduler.follow(self.schedule, parts.rounds.tick)
         # Before Python 3.11 a timed wait for a lock ends by the wall clock: set back, it would not end.

@@ -62,7 +62,7 @@ class EnergySnapshot:
         idle_joules: Joules that the board would have used at rest.
         others_joules: Joules above idle of other programs; 0 where the meter measures only the daemon.
         idle_watts: Power at rest, as configured or learnt.
-        meter: Sources and domains that are read now, such as ``rapl:package-0``.
+        meter: Sources and domains of the meter in use, such as ``rapl:package-0``.
     """
 
     reading: EnergyReading
@@ -256,7 +256,7 @@ class EnergyService(Service):
         self._whole_board = meter.method != "modelled"
         self._configured_idle = idle_watts
         self._idle = IdlePower(idle_watts)
-        self._seen = ""
+        self._seen: frozenset[str] = frozenset()
         self._cores = cores
         self._period = period
         self._store = store
@@ -356,8 +356,8 @@ class EnergyService(Service):
             cpu={name: max(0.0, used - self._last_cpu.get(name, 0.0)) for name, used in cpu.items()},
             board=None if board is None or self._last_board is None else max(0.0, board - self._last_board),
         )
-        seen = _seen(reading) or self._seen
-        if seen != self._seen:
+        seen = _seen(reading)
+        if not seen <= self._seen:  # less is the same meter, with a sensor that gives no figure now
             # The idle power that one meter measured does not hold for another.
             self._seen, self._idle = seen, IdlePower(self._configured_idle)
         if self._whole_board:
@@ -377,11 +377,11 @@ class EnergyService(Service):
             idle_joules=self._totals["idle"],
             others_joules=self._totals["others"],
             idle_watts=self._idle.watts,
-            meter=seen,
+            meter=" ".join(sorted(self._seen)),
         )
         return self._snapshot
 
 
-def _seen(reading: EnergyReading) -> str:
-    """The sources and domains that have power in a reading, ``""`` before the second one."""
-    return " ".join(sorted(f"{d.source}:{d.domain}" for d in reading.domains if d.watts is not None))
+def _seen(reading: EnergyReading) -> frozenset[str]:
+    """The sources and domains that have power in a reading, none before the second one."""
+    return frozenset(f"{d.source}:{d.domain}" for d in reading.domains if d.watts is not None)

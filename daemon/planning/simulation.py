@@ -204,21 +204,20 @@ class _Replay:
     def days(self, count: int) -> list[Day]:
         """Simulate ``count`` days, beginning at local midnight."""
         done: list[Day] = []
-        now = self._interval
+        now = self._next_request(0.0)
         for number in range(1, count + 1):
             refused = dict.fromkeys(REFUSALS, 0)
             joules, gains = 0.0, []
             while now < number * DAY:
-                result = self._tick(now)
+                result, after = self._tick(now), now
                 if isinstance(result, str):
                     refused[result] += 1
                 elif result is not None:
                     spent, gain, seconds = result
                     joules += spent
                     gains.append(gain)
-                    # Requests that arrive while a round runs are dropped.
-                    now += seconds // self._interval * self._interval
-                now += self._interval
+                    after += seconds  # requests that arrive while a round runs are dropped
+                now = self._next_request(after)
             account = energy_budget.refill(self._budget, self._account, number * DAY)
             done.append(
                 Day(
@@ -233,6 +232,17 @@ class _Replay:
                 )
             )
         return done
+
+    def _next_request(self, now: float) -> float:
+        """The first request after a moment: at the end of an interval, or at the opening of the window."""
+        due = (now // self._interval + 1) * self._interval
+        if due <= now:  # by rounding
+            due += self._interval
+        hours = round_policy.parse_window(self._config.training.window)
+        if hours is None:
+            return due
+        opening = now // DAY * DAY + hours[0] * 60.0
+        return min(due, opening if opening > now else opening + DAY)
 
     def _tick(self, now: float) -> tuple[float, float, float] | str | None:
         """One request: (joules, gain, seconds) of its round, why none ran, or None without samples."""

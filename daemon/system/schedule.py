@@ -6,14 +6,15 @@ the moments are computed from the monotonic clock, and again with ``follow`` whe
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone, tzinfo
-from typing import Any
+from datetime import datetime, timedelta, timezone
+from datetime import time as wall_time
 
 from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.cron import CronTrigger
+from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+
+from dance_ondevice.daemon.system.clock import since_boot
 
 Monotonic = Callable[[], float]
 
@@ -21,7 +22,7 @@ Monotonic = Callable[[], float]
 class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
     """Fires once per interval of the monotonic clock; after a longer pause only once."""
 
-    def __init__(self, seconds: float, monotonic: Monotonic = time.monotonic) -> None:
+    def __init__(self, seconds: float, monotonic: Monotonic = since_boot) -> None:
         # Without a zone APScheduler asks for the name of the local one, which a machine may not have.
         super().__init__(seconds=seconds, timezone="UTC")
         self._seconds = seconds
@@ -36,6 +37,8 @@ class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
             now: The present moment of the wall clock.
         """
         left = self._due - self._monotonic()
+        if previous_fire_time is None and left <= 0:
+            return now  # it ended while the board was suspended, and nothing has run since
         # A slewed wall clock fires a little early; that still counts as the end of this interval.
         if left <= 0 or (previous_fire_time is not None and left < self._seconds / 2):
             left = self._seconds if left <= -self._seconds else left + self._seconds
@@ -43,35 +46,31 @@ class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
         return now + timedelta(seconds=left)
 
 
-class SystemTime(tzinfo):
-    """The local time of this machine as the C library has it, by which the window is looked at, too.
+class DailyOpening(BaseTrigger):  # type: ignore[misc]
+    """Fires at a local time of day, once a day; days that a clock skips are not made up for.
 
-    A zone's name, which APScheduler would ask for, is missing where TZ is a rule such as
-    CET-1CEST,M3.5.0,M10.5.0 and where /etc/localtime is a file, as in many containers.
+    The C library converts between local time and UTC, as where the window is compared with the time of day.
+    APScheduler's own trigger asks for a time zone by its name, which is missing where TZ is a rule and where
+    /etc/localtime is a file. It also returns a moment of the past in the hour that a clock repeats.
     """
 
-    def utcoffset(self, at: datetime | None) -> timedelta | None:
-        """The offset at a local time."""
-        return None if at is None else at.replace(tzinfo=None).astimezone().utcoffset()
+    def __init__(self, hour: int, minute: int) -> None:
+        self.opens = wall_time(hour, minute)
 
-    def dst(self, at: datetime | None) -> None:
-        """Unknown, and not needed."""
+    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
+        """The next opening after ``now`` in UTC, whenever the last one was.
 
-    def tzname(self, at: datetime | None) -> str:
-        """The abbreviation at a local time."""
-        return "system" if at is None else at.replace(tzinfo=None).astimezone().tzname() or "system"
-
-    def fromutc(self, at: datetime) -> datetime:
-        """Convert from UTC."""
-        return at.replace(tzinfo=timezone.utc).astimezone().replace(tzinfo=self)
-
-
-class DailyOpening(CronTrigger):  # type: ignore[misc]
-    """Fires at a time of day; days that a clock skips are not made up for."""
-
-    def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> Any:
-        """The next opening after ``now``, whenever the last one was."""
-        return super().get_next_fire_time(None, now + timedelta(microseconds=1))
+        A time that the clock skips falls as long after the change as it would have without one; of a time
+        that it repeats, the first counts.
+        """
+        day = now.astimezone().date()
+        while True:
+            # Not astimezone, which takes a time that is skipped to be before the change.
+            local = datetime.combine(day, self.opens)
+            opening = datetime.fromtimestamp(local.timestamp(), timezone.utc)
+            if opening > now:
+                return opening
+            day += timedelta(days=1)
 
 
 def build(
@@ -79,7 +78,7 @@ def build(
     window: str,
     tick: Callable[[str], None],
     *,
-    monotonic: Monotonic = time.monotonic,
+    monotonic: Monotonic = since_boot,
 ) -> BackgroundScheduler:
     """A scheduler, not started yet, that calls ``tick(trigger)`` every interval and when the window opens.
 
@@ -90,7 +89,7 @@ def build(
         interval_seconds: Seconds between requests.
         window: ``HH:MM-HH:MM`` local time in which rounds may start, or empty for always.
         tick: Called on the scheduler's thread; must not block.
-        monotonic: The clock of the interval, in seconds.
+        monotonic: The clock of the interval, in seconds; it counts while the board is suspended.
     """
     # The interval uses UTC, so that a change of summer time does not shift it.
     scheduler = BackgroundScheduler(
@@ -116,7 +115,7 @@ def change(
 
 
 def follow(scheduler: BackgroundScheduler, tick: Callable[[str], None]) -> None:
-    """The wall clock was set: the interval ends when it would have, the window opens at its new time.
+    """The wall clock was set or the board slept: the interval ends when it would have, the window opens anew.
 
     Where there is a window, one request is made at once: its opening may have been leapt over, and outside of
     it a request is refused.
@@ -141,4 +140,4 @@ def next_look(scheduler: BackgroundScheduler, window_open: bool) -> datetime | N
 
 def _opening(window: str) -> DailyOpening:
     hour, minute = window.split("-", maxsplit=1)[0].split(":")
-    return DailyOpening(hour=int(hour), minute=int(minute), timezone=SystemTime())
+    return DailyOpening(int(hour), int(minute))

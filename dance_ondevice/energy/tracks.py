@@ -65,7 +65,8 @@ class CounterTrack:
         Args:
             range_joules: Value at which the counter starts again from 0; None if it never does.
             max_watts: Largest plausible power; a larger step is a fault.
-            watts_over_s: Seconds over which ``watts`` is averaged, for counters that take large steps.
+            watts_over_s: Seconds over which ``watts`` is averaged, for counters that take large steps with
+                long rests between them; a step may then be as large as its rest allows.
         """
         self.joules = 0.0
         self.watts: float | None = None
@@ -99,7 +100,8 @@ class CounterTrack:
             self._doubt, self.watts = (now, value), None
             return span
         joules, certain, since = min(follows)
-        self._base, self._doubt = (now, value), None
+        rests = joules == 0 and self._watts_over > 0
+        self._base, self._doubt = (since if rests else now, value), None
         self.joules += joules
         self.step, self.step_is_last_interval = joules, certain and since == before
         self._judge_watts(now, joules / (now - since) if certain and now > since else self.watts)
@@ -108,6 +110,8 @@ class CounterTrack:
     def _judge_watts(self, now: float, latest: float | None) -> None:
         if not self._watts_over:
             self.watts = latest
+            return
+        if self.step == 0:  # between two steps the power is that of the last ones
             return
         since, joules = self._anchor = self._anchor or (now, self.joules)
         if now - since >= self._watts_over:

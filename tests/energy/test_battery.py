@@ -42,6 +42,27 @@ def test_only_discharging_is_measured(board: FakeBoard) -> None:
     assert (reading.joules, reading.unmeasured_seconds) == (pytest.approx(10 * 7.612 * 0.903), 20)
 
 
+@pytest.mark.parametrize("watts", [5.0, 60.0])
+def test_a_gauge_that_takes_one_step_a_minute_loses_none(board: FakeBoard, watts: float) -> None:
+    """As those of notebooks do; one without power_now is measured by the fall of its energy."""
+    for name in ("power_now", "current_now"):
+        (board.sysfs / GAUGE / name).unlink(missing_ok=True)
+    full = 80 * 3_600_000_000.0  # uJ
+    board.put(f"{GAUGE}/energy_full", round(full / 3600))
+    board.put(f"{GAUGE}/energy_now", round(full / 3600))
+    meter = open_battery(board.sysfs, board.read)
+    for second in range(601):
+        drawn = second // 60 * 60 * watts
+        board.put(f"{GAUGE}/energy_now", round((full - 1e6 * drawn) / 3600))
+        reading = meter.read(float(second))
+        assert second < 120 or reading.watts == pytest.approx(watts, rel=1e-3)
+    assert joules(reading) == {"board": pytest.approx(600 * watts, rel=1e-3)}
+    assert reading.unmeasured_seconds == 0.0
+    # A step that no minute explains is no consumption: a gauge that was calibrated anew.
+    board.put(f"{GAUGE}/energy_now", round(full / 7200))
+    assert meter.read(601.0).joules == reading.joules
+
+
 def test_discharging_beside_an_outside_supply_is_half_the_truth(board: FakeBoard) -> None:
     board.put("class/power_supply/dc-in/online", 1)
     with pytest.raises(ValueError, match="outside supply"):

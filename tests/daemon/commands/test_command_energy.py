@@ -115,6 +115,26 @@ def test_the_chart_shows_the_last_days_and_programs_get_all(
     assert len(run(*args, "--csv").stdout.splitlines()) == 21
 
 
+def test_a_ledger_of_years_leaves_the_chart_in_sight(run, run_json, paths: StatePaths, database: Database):
+    fill(database)
+    row = next(database["ledger"].rows)
+    of_the_last_day = 1_767_312_000.0  # 2026-01-02
+    database["ledger"].insert_all(
+        {**row, "id": 2 + n, "round_id": f"later-{n}", "closed_at": 1.0, "opened_at": of_the_last_day + n}
+        for n in range(60)
+    )
+    args = ("energy", "--state-dir", str(paths.root))
+    shown = run(*args).stdout
+    assert "later-59" in shown
+    assert "later-9 " not in shown
+    assert "and 11 earlier rounds" in shown
+    assert len(run_json(*args)["ledger"]) == 61
+    assert len(run_json(*args, "--days", "1")["ledger"]) == 60
+    shown = run(*args, "--days", "1").stdout
+    assert "later-9 " in shown
+    assert "r1" not in shown
+
+
 def test_json_and_csv_exclude_each_other(run, paths: StatePaths, database: Database):
     result = run("energy", "--json", "--csv", "--state-dir", str(paths.root), code=2)
     assert "exclude each other" in result.stderr

@@ -53,6 +53,7 @@ def test_a_thread_that_hangs(
         environ={"WATCHDOG_USEC": "60000000"} if watched else {},
         now=lambda: 1_700_000_000.0 + looks.now,
         monotonic=lambda: looks.now,
+        since_boot=lambda: looks.now,
     )
     assert found is failed
     assert (looks.now < 100) is failed

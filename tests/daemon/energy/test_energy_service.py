@@ -169,6 +169,27 @@ def test_idle_power_is_learnt_from_time_without_a_round() -> None:
     assert capped.sample().idle_watts == 2.5  # what the user knows is not exceeded
 
 
+def test_a_rail_that_is_busy_for_a_moment_is_not_another_meter() -> None:
+    """Else what the board draws at rest was charged to the round that ran, and its cost foretold none."""
+    cpu, clock, meter = FakeCpu(), [0.0], BoardMeter()
+    energy = on_board(cpu, meter, clock)
+    rails: list[float | None] = [1.0, 3.0]
+
+    def read(now: float) -> EnergyReading:
+        names = zip(("VDD_CPU_CV", "VDD_GPU_SOC"), rails, strict=True)
+        domains = [DomainEnergy(name, 2.0 * now, "ina3221", "integrated", watts) for name, watts in names]
+        return EnergyReading(tuple(domains), 0.0)
+
+    meter.read = read  # type: ignore[method-assign]
+    for _ in range(20):
+        clock[0] += 10.0
+        energy.sample()
+    cpu.training, both = True, energy.snapshot().meter
+    for rails[1] in (None, 3.0):
+        clock[0] += 1.0
+        assert (energy.sample().idle_watts, energy.snapshot().meter) == (pytest.approx(4.0), both)
+
+
 def test_shares_are_taken_once_a_second_however_often_the_meter_is_read() -> None:
     cpu, clock, meter = FakeCpu(), [0.0], BoardMeter()
     energy = on_board(cpu, meter, clock)

@@ -64,6 +64,13 @@ def test_outside_the_window_nothing_runs() -> None:
     assert summary(simulate(MORNING, config(40_000.0, window="09:00-12:00"), days=1), 40_000.0)["rounds"] > 0
 
 
+@pytest.mark.parametrize("interval", ["1d", "5d", "7h"])
+def test_a_round_is_asked_for_when_the_window_opens_however_long_the_interval(interval: str) -> None:
+    nightly = config(40_000.0, interval=interval, window="01:05-01:10")
+    days = simulate(MORNING, nightly, days=7, weigh_value=False)
+    assert [day.rounds for day in days] == [0, 1, 1, 1, 1, 1, 1]
+
+
 def test_learning_that_never_helps_is_given_up_unless_it_is_never_asked() -> None:
     barren = Record(
         arrivals=MORNING.arrivals, period=DAY, cost=MORNING.cost, gains=((0.0, 64),) * 8, watts=10.0

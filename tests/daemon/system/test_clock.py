@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
 import pytest
 
 from dance_ondevice.daemon.system import schedule
-from dance_ondevice.daemon.system.clock import ClockWatch
+from dance_ondevice.daemon.system.clock import ClockWatch, ZoneWatch, since_boot
+
+
+@contextmanager
+def local_zone(zone: str) -> Iterator[None]:
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("TZ", zone)
+            time.tzset()
+            yield
+    finally:
+        time.tzset()
+
 
 YEARS_56 = 56 * 365.25 * 86_400.0
 BOOT = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -65,37 +80,82 @@ def test_a_slewed_clock_that_fires_early_fires_once() -> None:
 
 
 def test_the_opening_of_a_window_is_not_fired_for_each_day_that_was_leapt_over() -> None:
-    trigger = schedule.DailyOpening(hour=1, minute=30, timezone="UTC")
-    due = trigger.get_next_fire_time(None, BOOT)
-    assert (due.hour, due.minute) == (1, 30)
-    now = BOOT + timedelta(days=20_000, hours=12)
-    assert trigger.get_next_fire_time(due, now) == now + timedelta(hours=13.5)
-    assert trigger.get_next_fire_time(now, now + timedelta(hours=13.5)) == now + timedelta(hours=37.5)
+    trigger = schedule.DailyOpening(1, 30)
+    with local_zone("UTC0"):
+        due = trigger.get_next_fire_time(None, BOOT)
+        assert (due.hour, due.minute) == (1, 30)
+        now = BOOT + timedelta(days=20_000, hours=12)
+        assert trigger.get_next_fire_time(due, now) == now + timedelta(hours=13.5)
+        assert trigger.get_next_fire_time(now, now + timedelta(hours=13.5)) == now + timedelta(hours=37.5)
 
 
 @pytest.mark.parametrize(
     ("zone", "opens"),
     [
-        ("CET-1CEST,M3.5.0,M10.5.0/3", "2026-07-01 22:00:00+02:00"),
+        ("CET-1CEST,M3.5.0,M10.5.0/3", "2026-07-01 20:00:00+00:00"),
         ("UTC0", "2026-07-01 22:00:00+00:00"),
-        ("<+0530>-5:30", "2026-07-01 22:00:00+05:30"),
-        ("Europe/Lisbon", "2026-07-01 22:00:00+01:00"),
+        ("<+0530>-5:30", "2026-07-01 16:30:00+00:00"),
+        ("Europe/Lisbon", "2026-07-01 21:00:00+00:00"),
     ],
 )
-def test_a_time_zone_without_a_name_is_no_reason_not_to_start(
-    monkeypatch: pytest.MonkeyPatch, zone: str, opens: str
-) -> None:
+def test_a_time_zone_without_a_name_is_no_reason_not_to_start(zone: str, opens: str) -> None:
     """As small systems set TZ, and as a container has it whose /etc/localtime is a file."""
-    monkeypatch.setenv("TZ", zone)
-    time.tzset()
-    try:
+    with local_zone(zone):
         clockwork = schedule.build(600.0, "22:00-05:00", print)
         trigger = clockwork.get_jobs()[1].trigger
         noon = datetime(2026, 7, 1, 12, tzinfo=timezone.utc)
         assert str(trigger.get_next_fire_time(None, noon)) == opens
-    finally:
-        monkeypatch.undo()
-        time.tzset()
+
+
+@pytest.mark.parametrize(
+    ("zone", "longest"),
+    [
+        ("CET-1CEST,M3.5.0,M10.5.0/3", 25.0),
+        ("EST5EDT,M3.2.0,M11.1.0", 25.0),
+        ("<+1030>-10:30<+11>-11,M10.1.0,M4.1.0", 24.5),
+        ("<-01>1<+00>,M3.5.0/0,M10.5.0/1", 25.0),  # the change is at midnight
+    ],
+)
+@pytest.mark.parametrize("opens", [(0, 0), (0, 30), (1, 30), (2, 0), (2, 30), (3, 0), (23, 30)])
+def test_a_window_opens_every_day_of_a_year_once(zone: str, longest: float, opens: tuple[int, int]) -> None:
+    """No opening is in the past, which a scheduler would run again and again in the hour that repeats."""
+    with local_zone(zone):
+        trigger = schedule.DailyOpening(*opens)
+        now = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
+        days = set()
+        while now < datetime(2027, 1, 1, 12, tzinfo=timezone.utc):
+            opening = trigger.get_next_fire_time(now, now)
+            assert timedelta(0) < opening - now <= timedelta(hours=longest)
+            just_after = opening + timedelta(microseconds=7)
+            assert trigger.get_next_fire_time(opening, just_after) - opening >= timedelta(hours=22)
+            local = opening.astimezone()
+            days.add(local.date())
+            left_out = timedelta(hours=local.hour - opens[0], minutes=local.minute - opens[1])
+            assert left_out == timedelta(0) or (local.month in {3, 10} and left_out <= timedelta(hours=1))
+            assert left_out >= timedelta(0)
+            now = opening
+        assert len(days) == (max(days) - min(days)).days + 1
+
+
+def test_another_time_zone_is_noticed_once() -> None:
+    """As after ``timedatectl set-timezone``: the C library has to be asked to look again."""
+    with local_zone("UTC0"):
+        watch = ZoneWatch()
+        assert watch.moved() == 0.0
+        os.environ["TZ"] = "<+0530>-5:30"
+        assert time.localtime(0).tm_hour == 0, "nobody has looked yet"
+        assert (watch.moved(), time.localtime(0).tm_hour) == (5.5 * 3600, 5)
+        assert watch.moved() == 0.0
+
+
+def test_an_interval_that_ended_while_the_board_was_suspended_ends_at_once_and_once() -> None:
+    elapsed = [0.0]
+    trigger = schedule.MonotonicInterval(86_400.0, lambda: elapsed[0])
+    now = BOOT + timedelta(days=3)
+    elapsed[0] = 3 * 86_400.0
+    assert trigger.get_next_fire_time(None, now) == now
+    assert trigger.get_next_fire_time(now, now) == now + timedelta(days=1)
+    assert since_boot() > time.monotonic() - 1
 
 
 @pytest.mark.parametrize("by", [-YEARS_56, YEARS_56])
