@@ -155,7 +155,7 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
                 f"{file} gives an output of shape {scores.shape}; expected (1, {len(table)}, h, w), "
                 "a channel a class"
             )
-        probabilities = _by_pixel(scores)
+        probabilities = _by_pixel(scores, exact=np.asarray(output).dtype == np.float32)
         given = torch.from_numpy(scores if probabilities is None else probabilities)
         whole = resize(given, image.shape[:2])[..., : inner[0], : inner[1]]
         whole = resize(whole, size)[0]
@@ -165,19 +165,20 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
     return see
 
 
-def _by_pixel(scores: NDArray[np.float32]) -> NDArray[np.float32] | None:
+def _by_pixel(scores: NDArray[np.float32], *, exact: bool) -> NDArray[np.float32] | None:
     """The probabilities (1, C, h, w) of each pixel's classes, or None where the scores are logits.
 
     Up to opset 12 a Softmax over the channels is one over channels and pixels together: all probabilities of
     an image add up to 1, and each pixel's have to be divided by their sum
-    (findings/softmax-of-an-old-file-is-two-operators.sh).
+    (findings/softmax-of-an-old-file-is-two-operators.sh). Unless they are ``exact``, of 32 bits, most of them
+    are too small for their format, and what is left tells nothing of its pixel.
     """
     if not (scores >= 0).all():
         return None
     sums = scores.sum(axis=1, keepdims=True)
     if np.allclose(sums, 1.0, atol=1e-3):
         return scores
-    if np.isclose(sums.sum(dtype=np.float64), 1.0, atol=1e-3):
+    if exact and np.isclose(sums.sum(dtype=np.float64), 1.0, atol=1e-3):
         found: NDArray[np.float32] = np.divide(scores, sums, out=np.zeros_like(scores), where=sums > 0)
         return found
     return None

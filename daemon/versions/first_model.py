@@ -353,7 +353,7 @@ def main(arguments: Sequence[str]) -> int:
     torch.manual_seed(int(seed))
     try:
         model = (
-            registry.build_from_factory(user_factory, len(names))
+            registry.build_from_factory(user_factory, len(names), new=True)
             if user_factory
             else registry.build(architecture, len(names))
         )

@@ -80,19 +80,21 @@ def arguments_of(architecture: str, shapes: Mapping[str, Sequence[int]]) -> dict
         return {}
 
 
-def build_from_factory(factory: str, num_classes: int) -> nn.Module:
+def build_from_factory(factory: str, num_classes: int, *, new: bool = False) -> nn.Module:
     """Build a model of the user's own and check that it segments.
 
     The callable gets the number of classes and returns a module that maps (N, 3, H, W), with sides that are
     multiples of 32, to logits (N, num_classes, h, w), to a tuple that begins with them, or to a dict with
-    them as "out" or "logits". Its module is imported, so only name code that you trust. What
-    ``torch.compile`` and ``DataParallel`` wrap around a model is taken off.
+    them as "out" or "logits". Its module is imported, so only name code that you trust.
 
     The module is searched on Python's path, and in the folders of ``DANCE_MODEL_PATH``.
 
     Args:
         factory: Name of the callable, "package.module:callable".
         num_classes: Number of classes, 1 to 255.
+        new: Whether nothing was stored of this model yet. Then it is refused, too, where it gives
+            probabilities or is wrapped by ``torch.compile`` or ``DataParallel``, which rename its tensors: a
+            version that has learnt all the same must still load.
 
     Raises:
         FactoryError: The name, the callable or its model is wrong; the message says how.
@@ -114,7 +116,6 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
         raise FactoryError(f"factory {factory} failed: {type(error).__name__}: {error}") from error
     if not isinstance(model, nn.Module):
         raise FactoryError(f"factory {factory} must return a torch.nn.Module, found {type(model).__name__}")
-    model = _unwrapped(model)
     if not any(True for _ in model.parameters()):
         raise FactoryError(f"the model of factory {factory} has no parameters, so there is nothing to train")
     try:
@@ -128,26 +129,18 @@ def build_from_factory(factory: str, num_classes: int) -> nn.Module:
         raise FactoryError(
             f"the model of factory {factory} gives {found.shape[1]} classes, {num_classes} were requested"
         )
+    if new and (isinstance(model, nn.DataParallel) or hasattr(model, "_orig_mod")):
+        raise FactoryError(
+            f"the model of factory {factory} is wrapped by torch.compile or DataParallel, which would "
+            "compile or copy it anew in each process: return the model itself"
+        )
     # Scores of fresh weights do not add up to 1 in each pixel by chance.
-    if num_classes > 1 and bool((found >= 0).all()) and bool(((found.sum(1) - 1).abs() < 1e-3).all()):
+    if new and num_classes > 1 and bool((found >= 0).all()) and bool(((found.sum(1) - 1).abs() < 1e-3).all()):
         raise FactoryError(
             f"the model of factory {factory} gives probabilities, from which it would hardly learn: leave "
             "its softmax out, so that it gives class scores (logits)"
         )
     return model
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside wrappers: they rename its tensors, and compile it in each process."""
-    from torch import nn
-
-    while True:
-        inside = getattr(model, "_orig_mod", None)
-        if isinstance(model, nn.DataParallel):
-            inside = model.module
-        if not isinstance(inside, nn.Module):
-            return model
-        model = inside
 
 
 def _resolve(reference: str) -> Callable[..., Any]:

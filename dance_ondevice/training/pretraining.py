@@ -317,7 +317,7 @@ def _fresh(
 ) -> nn.Module:
     """Build the network that the options ask for, with fresh weights."""
     if options.factory:
-        return registry.build_from_factory(options.factory, n_classes)
+        return registry.build_from_factory(options.factory, n_classes, new=True)
     return registry.build(options.architecture, n_classes, arguments)
 
 

@@ -2,10 +2,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from dance_ondevice.models import checkpoint
+from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.fastscnn import FastSCNN
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.registry import (
@@ -51,7 +54,6 @@ def test_a_users_model_is_built(unet_factory: str):
     model = build_from_factory(unet_factory, 7)
     assert model.eval()(torch.rand(1, 3, 32, 32)).shape == (1, 7, 32, 32)
     assert build_from_factory("unet_of_a_user:make_quarter_size", 7).training
-    assert set(build_from_factory("unet_of_a_user:make_wrapped", 7).state_dict()) == {"weight", "bias"}
 
 
 @pytest.mark.parametrize(
@@ -66,12 +68,29 @@ def test_a_users_model_is_built(unet_factory: str):
         ("unet_of_a_user:make_broken", "64 x 64"),
         ("unet_of_a_user:make_wrong_classes", "8 classes, 7 were"),
         ("unet_of_a_user:make_nothing_to_train", "no parameters"),
-        ("unet_of_a_user:make_probabilities", "leave its softmax out"),
     ],
 )
 def test_what_is_wrong_with_a_factory_is_said(unet_factory: str, factory: str, named: str):
     with pytest.raises(FactoryError, match=named):
         build_from_factory(factory, 7)
+
+
+@pytest.mark.parametrize(
+    ("factory", "named", "tensors"),
+    [
+        ("unet_of_a_user:make_probabilities", "leave its softmax out", {"0.weight", "0.bias"}),
+        ("unet_of_a_user:make_parallel", "return the model itself", {"module.weight", "module.bias"}),
+    ],
+)
+def test_what_hardly_learns_is_refused_as_it_comes_in_and_still_loads_where_it_has_learnt(
+    unet_factory: str, tmp_path: Path, factory: str, named: str, tensors: set[str]
+) -> None:
+    with pytest.raises(FactoryError, match=named):
+        build_from_factory(factory, 7, new=True)
+    model = build_from_factory(factory, 7)
+    card = ModelCard(factory=factory, classes=tuple("abcdefg"), macs_at=(64, 64))
+    checkpoint.save(tmp_path, model, card)
+    assert set(checkpoint.load(tmp_path)[0].state_dict()) == tensors
 
 
 def test_names_are_known_without_torch():

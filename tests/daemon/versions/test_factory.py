@@ -41,9 +41,9 @@ FAULTS: dict[str, tuple[str, str]] = {
     "nothing": ("def make(n): return None", "must return a torch.nn.Module"),
     "classes": (GOOD + "\ndef make(n): return Net(n, 1)", "gives 4 classes, 3 were requested"),
     "output": (
-        "from torch import nn\nclass Net(nn.Conv2d):\n    def forward(self, x): return {'logits': x}\n"
+        "from torch import nn\nclass Net(nn.Conv2d):\n    def forward(self, x): return {'scores': x}\n"
         "def make(n): return Net(3, n, 1)",
-        "a dict of 'logits'",
+        "a dict of 'scores'",
     ),
 }
 
