@@ -169,7 +169,9 @@ class Supervisor:
         changes = base.ModelChanges(config, core.versions, self.paths)
         reloader = Reloader(self._loaded, apply, changes.unapplied)
         training = config.training
-        schedule = scheduler.build(parse_duration(training.interval), training.window, rounds.tick)
+        asked = scheduler.AskedFile(self.paths.root / "asked", self._now)
+        interval = parse_duration(training.interval)
+        schedule = scheduler.build(interval, training.window, rounds.tick, asked=asked)
         running = Running(
             parts=status.Parts(
                 instruments=core.instruments,

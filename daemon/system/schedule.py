@@ -6,9 +6,13 @@ the moments are computed from the monotonic clock, and again with ``follow`` whe
 
 from __future__ import annotations
 
+import contextlib
+import os
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from datetime import time as wall_time
+from pathlib import Path
 
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.base import BaseTrigger
@@ -18,16 +22,46 @@ from dance_ondevice.daemon.system.clock import since_boot
 
 Monotonic = Callable[[], float]
 
+#: Seconds from the start of the service to a request that was due before: its parts are then at work.
+_SETTLED_SECONDS = 60.0
+
+
+class AskedFile:
+    """The time of the last request of the interval, kept over restarts as a file's time of change.
+
+    Without it a board that is switched off each night never reaches the end of an interval of a day.
+    """
+
+    def __init__(self, path: Path, now: Callable[[], float] = time.time) -> None:
+        self._path = path
+        self._now = now
+
+    def elapsed(self) -> float:
+        """Seconds since the last request by the wall clock, never negative; 0.0 where none is on record."""
+        with contextlib.suppress(OSError):
+            ago = self._now() - self._path.stat().st_mtime
+            if ago >= 0:
+                return ago
+        self.note()  # a later start counts from now
+        return 0.0
+
+    def note(self) -> None:
+        """Record a request; a disk that cannot be written costs no more than the record."""
+        with contextlib.suppress(OSError):
+            self._path.touch(mode=0o600)
+            os.utime(self._path, (self._now(), self._now()))
+
 
 class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
     """Fires once per interval of the monotonic clock; after a longer pause only once."""
 
-    def __init__(self, seconds: float, monotonic: Monotonic = since_boot) -> None:
+    def __init__(self, seconds: float, monotonic: Monotonic = since_boot, *, elapsed: float = 0.0) -> None:
+        """``elapsed`` seconds of the first interval are over; the rest of it is at least a minute."""
         # Without a zone APScheduler asks for the name of the local one, which a machine may not have.
         super().__init__(seconds=seconds, timezone="UTC")
-        self._seconds = seconds
+        self.seconds = seconds
         self._monotonic = monotonic
-        self._due = monotonic() + seconds
+        self._due = monotonic() + max(seconds - elapsed, min(seconds, _SETTLED_SECONDS))
 
     def get_next_fire_time(self, previous_fire_time: datetime | None, now: datetime) -> datetime:
         """The moment after ``now`` at which the monotonic interval ends.
@@ -40,8 +74,8 @@ class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
         if previous_fire_time is None and left <= 0:
             return now  # it ended while the board was suspended, and nothing has run since
         # A slewed wall clock fires a little early; that still counts as the end of this interval.
-        if left <= 0 or (previous_fire_time is not None and left < self._seconds / 2):
-            left = self._seconds if left <= -self._seconds else left + self._seconds
+        if left <= 0 or (previous_fire_time is not None and left < self.seconds / 2):
+            left = self.seconds if left <= -self.seconds else left + self.seconds
             self._due = self._monotonic() + left
         return now + timedelta(seconds=left)
 
@@ -78,6 +112,7 @@ def build(
     window: str,
     tick: Callable[[str], None],
     *,
+    asked: AskedFile | None = None,
     monotonic: Monotonic = since_boot,
 ) -> BackgroundScheduler:
     """A scheduler, not started yet, that calls ``tick(trigger)`` every interval and when the window opens.
@@ -89,6 +124,7 @@ def build(
         interval_seconds: Seconds between requests.
         window: ``HH:MM-HH:MM`` local time in which rounds may start, or empty for always.
         tick: Called on the scheduler's thread; must not block.
+        asked: Where the last request is recorded over restarts; None records none.
         monotonic: The clock of the interval, in seconds; it counts while the board is suspended.
     """
     # The interval uses UTC, so that a change of summer time does not shift it.
@@ -96,8 +132,16 @@ def build(
         timezone="UTC",
         job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
     )
-    interval = MonotonicInterval(interval_seconds, monotonic)
-    scheduler.add_job(tick, interval, args=["interval"], id="interval")
+    elapsed = asked.elapsed() if asked is not None else 0.0
+    interval = MonotonicInterval(interval_seconds, monotonic, elapsed=elapsed)
+
+    def due(trigger: str) -> None:
+        # A shorter interval ends soon after any start: its record would only wear the disk.
+        if asked is not None and scheduler.get_job("interval").trigger.seconds > _SETTLED_SECONDS:
+            asked.note()
+        tick(trigger)
+
+    scheduler.add_job(due, interval, args=["interval"], id="interval")
     if window:
         scheduler.add_job(tick, _opening(window), args=["window"], id="window")
     return scheduler

@@ -86,7 +86,7 @@ class CounterTrack:
         self.step, self.step_is_last_interval = 0.0, False
         span = (before, now) if before is not None and now > before else None
         if value is None or not self._possible(value):
-            self.watts = None
+            self.watts, self._anchor = None, None
             return span
         if self._base is None:
             self._base = (now, value)

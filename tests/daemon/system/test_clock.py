@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -146,6 +147,40 @@ def test_another_time_zone_is_noticed_once() -> None:
         assert time.localtime(0).tm_hour == 0, "nobody has looked yet"
         assert (watch.moved(), time.localtime(0).tm_hour) == (5.5 * 3600, 5)
         assert watch.moved() == 0.0
+
+
+def test_an_interval_goes_on_over_restarts(tmp_path: Path) -> None:
+    """A board that is off at night asks once a day; it never did, since no interval came to its end."""
+    wall, asks = [1e9], 0
+    for _ in range(10):
+        file = schedule.AskedFile(tmp_path / "asked", lambda: wall[0])
+        trigger = schedule.MonotonicInterval(86_400.0, lambda: 5.0, elapsed=file.elapsed())
+        due = (trigger.get_next_fire_time(None, BOOT) - BOOT).total_seconds()
+        assert due >= 60.0, "the parts have had time to start"
+        if due < 8 * 3600.0:
+            asks += 1
+            wall[0] += due
+            file.note()
+            wall[0] -= due
+        wall[0] += 86_400.0
+    assert asks == 9
+    wall[0] = 5.0  # a clock that was ahead: what is left is at most an interval
+    assert schedule.AskedFile(tmp_path / "asked", lambda: wall[0]).elapsed() == 0.0
+    wall[0] += 3600.0
+    assert schedule.AskedFile(tmp_path / "asked", lambda: wall[0]).elapsed() == 3600.0
+
+
+def test_each_request_of_the_interval_is_recorded(tmp_path: Path) -> None:
+    asked: list[str] = []
+    file = schedule.AskedFile(tmp_path / "asked", lambda: 1e9)
+    clockwork = schedule.build(600.0, "01:30-05:00", asked.append, asked=file)
+    for name in ("window", "interval"):
+        (tmp_path / "asked").unlink()
+        job = clockwork.get_job(name)
+        job.func(*job.args)
+        assert (tmp_path / "asked").exists() is (name == "interval")
+        (tmp_path / "asked").touch()
+    assert asked == ["window", "interval"]
 
 
 def test_an_interval_that_ended_while_the_board_was_suspended_ends_at_once_and_once() -> None:
