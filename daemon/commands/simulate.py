@@ -34,6 +34,12 @@ _BAR_WIDTH = 24
 _NAMED_DAYS = 15
 
 
+def _svg(ctx: click.Context, param: click.Parameter, value: Path | None) -> Path | None:
+    if value is not None and value.suffix.lower() != ".svg":
+        raise click.BadParameter(f"{value} does not end in .svg, which the picture is", ctx, param)
+    return value
+
+
 @click.command()
 @config_option
 @state_dir_option
@@ -55,7 +61,11 @@ _NAMED_DAYS = 15
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of costs and gains.")
 @click.option(
-    "--plot", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.svg", help="Write a picture."
+    "--plot",
+    type=click.Path(dir_okay=False, path_type=Path),
+    callback=_svg,
+    metavar="FILE.svg",
+    help="Write a picture.",
 )
 @json_option
 def simulate(

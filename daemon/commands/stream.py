@@ -18,7 +18,7 @@ from dance_ondevice.daemon.terminal import print_json, print_pairs, show_bytes
 from dance_ondevice.daemon.wire.links import LinkError
 
 if TYPE_CHECKING:
-    from dance_ondevice.daemon.wire.sender import Pattern, StreamSummary
+    from dance_ondevice.daemon.wire.sender import FrameSender, Pattern, StreamSummary
 
 #: Seconds between two lines that report the stream's progress.
 PROGRESS_SECONDS = 10.0
@@ -186,7 +186,7 @@ def stream(
         except LinkError as error:
             raise WorkFailed(str(error)) from error
         try:
-            with printed_every(PROGRESS_SECONDS, lambda: progress_line(sender.summary()), _say):
+            with printed_every(PROGRESS_SECONDS, lambda: progress_of(sender), _say):
                 sending.stream(frames, sender, fps=fps, limit=limit)
         except KeyboardInterrupt:
             interrupted = True
@@ -209,6 +209,14 @@ def stream(
 
 def _say(line: str) -> None:
     click.echo(line, err=True)
+
+
+def progress_of(sender: FrameSender) -> str:
+    """The progress of a stream, or that it waits for somebody who takes its frames."""
+    summary = sender.summary()
+    if sender.waits:
+        return f"{summary.seconds:.0f} s: still waiting: nobody takes frames at {sender.endpoint}"
+    return progress_line(summary)
 
 
 def progress_line(summary: StreamSummary) -> str:

@@ -203,6 +203,11 @@ class FrameSender:
         """Close the socket; ``at_once`` also forgets published frames that have not left yet."""
         self._link.close(at_once=at_once)
 
+    @property
+    def waits(self) -> bool:
+        """Whether nobody has listened for so long that it was reported."""
+        return self._silent_since is not None and self._said is not None
+
     def summary(self) -> StreamSummary:
         """The counts so far; frames still in flight count as unanswered."""
         counts = self._counts

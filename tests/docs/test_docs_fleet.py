@@ -57,7 +57,7 @@ def test_the_five_minutes_work_as_they_stand(tmp_path: Path) -> None:
         pytest.skip("something listens at one of the tutorial's ports")
     section = PAGE.partition("## Three boards")[2].partition("\n## ")[0]
     blocks = re.findall(r"^```sh\n(.*?)^```", section, re.M | re.S)
-    init, serve, boards, join, frames, status = blocks
+    init, serve, boards, join, frames, more, status = blocks
     patience = f"for _ in $(seq {10 * PATIENCE}); do {{}} && break; sleep 0.1; done\n"
     script = "".join(
         [
@@ -70,6 +70,9 @@ def test_the_five_minutes_work_as_they_stand(tmp_path: Path) -> None:
             join,
             frames.replace("160x120", "64x48"),
             patience.format(f"{status.strip()} | grep -q 'version 0'"),
+            more.replace("160x120", "64x48"),
+            # Copies of what the round learnt from would leave its probation where it began.
+            patience.format(f"! {status.strip()} | grep -q 'on probation. 0 of'"),
             status,
             "kill $(jobs -p)\n",
         ]
@@ -99,4 +102,5 @@ def test_the_five_minutes_work_as_they_stand(tmp_path: Path) -> None:
     assert shell.returncode == 0, (said, logs)
     assert said.count("promoted") + said.count("rejected") >= 3, (said, logs)
     assert "published" in said, (said, logs)
+    assert "on probation: 0 of" not in said, (said, logs)
     assert "trouble" in said, (said, logs)

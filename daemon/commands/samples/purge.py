@@ -44,7 +44,9 @@ def _moment(ctx: click.Context, param: click.Parameter, text: str | None) -> flo
 
 @click.command()
 @click.option("--camera", metavar="NAME", help="Only this camera's.")
-@click.option("--before", callback=_moment, metavar="TIME", help="Captured before this time.")
+@click.option(
+    "--before", callback=_moment, metavar="TIME", help="Captured before it, such as 2026-05-01T18:30."
+)
 @click.option("--after", callback=_moment, metavar="TIME", help="Captured at this time or later.")
 @click.option("--unreadable", is_flag=True, help="Only those whose image or label cannot be read.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
@@ -66,8 +68,9 @@ def purge(
 ) -> None:
     """Remove samples for good: image, label and row. Lists the model versions that had learnt from them.
 
-    Those versions keep what they learnt: roll back to one that is not listed, or start anew, to be rid of
-    that, too. A sample that a running round uses stays until the round has ended.
+    At least one of --camera, --before, --after and --unreadable says which ones; of several, all must hold.
+    Versions keep what they learnt: roll back to one that is not listed, or start anew, to be rid of that too.
+    A sample that a running round uses stays until the round has ended.
     """
     from dance_ondevice.daemon.curation.lineage import versions_knowing
     from dance_ondevice.daemon.curation.purge import Selection, in_running_round, select

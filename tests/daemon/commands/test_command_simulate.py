@@ -49,6 +49,8 @@ def test_another_budget_is_replayed(run, run_json, paths: StatePaths, stream: No
     assert 0 < answer["most_joules_on_a_day"] <= 9000
     assert answer == run_json(*args, "9000")
     assert picture.read_text().startswith("<svg ")
+    png = str(tmp_path / "budget.png")
+    assert "does not end in .svg" in run(*args, "9000", "--plot", png, code=2).stderr
 
     output = run(*args, "400").stdout
     assert "Simulated days at 400 J a day" in output

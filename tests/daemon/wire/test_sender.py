@@ -13,6 +13,7 @@ import zmq
 from ingest_harness import PATIENCE, header, jpeg, label, running
 from sender_harness import frames, send_all, sending, stored_seqs
 
+from dance_ondevice.daemon.commands.stream import progress_of
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -349,11 +350,13 @@ def test_nobody_listens_is_said_once_and_then_forgotten(store: Store, paths: Sta
         for _ in range(5):
             sender.idle(sender._monotonic() + 0.02)
         assert said == [endpoint]
+        assert progress_of(sender).endswith(f"s: still waiting: nobody takes frames at {endpoint}")
         assert sender.summary().unanswered == 1
 
         with running(store, bind=(endpoint,)):
             sender.finish()
             assert sender.summary().kept == 1
+            assert progress_of(sender).endswith("1 frames sent, 1 kept")
     assert stored_seqs(paths) == [0]
 
 
