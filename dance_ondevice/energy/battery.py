@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, MeterUnavailable, Sample, SensorMeter
+from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, LEAST_WATTS, MeterUnavailable, Sample, SensorMeter
 from dance_ondevice.energy.sysfs import (
     UNREADABLE,
     Read,
@@ -30,9 +30,6 @@ _MAX_GAP_S = 5.0
 DOMAIN = "board"
 #: Largest charge that a gauge shows for a full battery; more is no charge.
 _MOST_PERCENT = 130.0
-#: Least watts of a board at work: a gauge that is not ready reads 0, and a driver that prints mV or mA a
-#: thousandth.
-_LEAST_WATTS = 0.05
 
 
 def find_batteries(sysfs: Path, read: Read = read_attribute) -> list[Path]:
@@ -85,7 +82,7 @@ def battery_watts(sysfs: Path, read: Read = read_attribute) -> float:
     if not feeding:
         raise ValueError("no battery is discharging")
     watts = sum(_watts(battery, read) for battery in feeding)
-    if watts < _LEAST_WATTS:
+    if watts < LEAST_WATTS:
         names = ", ".join(battery.name for battery in feeding)
         raise ValueError(f"{names} discharging shows {watts:.3g} W, and a board draws more")
     return watts
