@@ -14,8 +14,8 @@ log = logging.getLogger(__name__)
 #: Seconds between reads: power must be sampled often to be integrated, counters need no frequent reads.
 POWER_PERIOD_S = 0.1
 COUNTER_PERIOD_S = 1.0
-#: Least watts of a board at work: a sensor that is not ready reads 0, and one whose driver prints mW, mV or mA
-#: a thousandth.
+#: Least watts of a board at work: a sensor that is not ready reads 0, and one whose driver prints mW or mA
+#: a thousandth of what it should.
 LEAST_WATTS = 0.05
 
 
