@@ -95,7 +95,8 @@ class IdlePower:
             return
         self._seconds += stretch.seconds
         self._joules += stretch.joules
-        if self._seconds < QUIET_SECONDS:
+        # A board draws power all the time: without a joule the gauge has taken no step yet.
+        if self._seconds < QUIET_SECONDS or self._joules <= 0:
             return
         self._figures.append(self._joules / self._seconds)
         self._seconds = self._joules = 0.0

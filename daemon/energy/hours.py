@@ -25,7 +25,8 @@ class Hours:
             of_hour = self._sums.setdefault(hour, {})
             of_hour[workload] = of_hour.get(workload, 0.0) + joules
             while len(self._sums) > _MOST_HOURS:
-                del self._sums[min(self._sums)]
+                # The one that came first: by its name it may be yet to come, where the clock was ahead.
+                del self._sums[next(iter(self._sums))]
 
     def rows(self) -> list[dict[str, Any]]:
         """``hour`` (UTC, ISO 8601), ``workload`` and ``joules`` of each sum, the oldest hour first."""

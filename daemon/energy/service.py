@@ -44,6 +44,8 @@ log = logging.getLogger(__name__)
 PERSIST_SECONDS = 60.0
 #: Shortest stretch that is split: CPU clocks tick every 10 ms, and shares of less are noise.
 ATTRIBUTION_SECONDS = 1.0
+#: Longest rest of a gauge between two steps that are split as one stretch, in seconds.
+_REST_SECONDS = 120.0
 #: Workload of each thread of the daemon, by its name up to a dash; all other threads are upkeep.
 _WORKLOAD_OF_THREAD = {"ingest": "ingest", "store": "ingest"}
 UPKEEP = "service"
@@ -292,10 +294,15 @@ class EnergyService(Service):
 
     def tick(self) -> None:
         """Read the meter; split and publish once enough time has passed that shares are not noise."""
+        self._split_after(ATTRIBUTION_SECONDS)
+
+    def _split_after(self, least_seconds: float) -> None:
         with self._lock:
             now = self._monotonic()
-            reading = self.meter.read(now)
-            if now - self._last_at >= ATTRIBUTION_SECONDS:
+            reading, last = self.meter.read(now), self._last
+            # The joules of a gauge's step are those of all the time since the one before.
+            rests = reading == last and reading.watts == last.watts and reading.faults == last.faults
+            if now - self._last_at >= (_REST_SECONDS if rests else least_seconds):
                 self._publish(now, reading)
 
     def setup(self) -> None:
@@ -328,7 +335,7 @@ class EnergyService(Service):
         self._persisted_at = self._monotonic()
         if self._store is None:
             return
-        self.sample()
+        self._split_after(0.0)
         with self._lock:
             steps, self._due = self._due, {}
         day = datetime.fromtimestamp(self._now(), timezone.utc).strftime("%Y-%m-%d")

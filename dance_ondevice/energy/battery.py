@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
-from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, MeterUnavailable, Sample, SensorMeter
+from dance_ondevice.energy.sensors import COUNTER_PERIOD_S, LEAST_WATTS, MeterUnavailable, Sample, SensorMeter
 from dance_ondevice.energy.sysfs import (
     UNREADABLE,
     Read,
@@ -78,9 +78,13 @@ def battery_watts(sysfs: Path, read: Read = read_attribute) -> float:
         ValueError: The batteries do not feed the board alone (charging, or mains is on), or a gauge gives no
             usable figure.
     """
-    watts = sum(_watts(battery, read) for battery in discharging(sysfs, read))
-    if watts <= 0:  # a gauge that is not ready reads 0, but a board always draws power
+    feeding = discharging(sysfs, read)
+    if not feeding:
         raise ValueError("no battery is discharging")
+    watts = sum(_watts(battery, read) for battery in feeding)
+    if watts < LEAST_WATTS:
+        names = ", ".join(battery.name for battery in feeding)
+        raise ValueError(f"{names} discharging shows {watts:.3g} W, and a board draws more")
     return watts
 
 
@@ -139,7 +143,8 @@ def open_battery(
             offer = f"a battery says that it discharges, but {reason(error)}" if doubtful else ""
             raise MeterUnavailable("battery", reason(error), offer=offer) from error
     names = ", ".join(battery.name for battery in batteries)
-    fullest = sum(store[1] for battery in batteries if (store := _stored_energy(battery, read)) is not None)
+    # A gauge may show more than it calls full, so the counter starts well above 0.
+    origin = sum(sum(store) for battery in batteries if (store := _stored_energy(battery, read)) is not None)
 
     def sample() -> Sample:
         try:
@@ -147,7 +152,7 @@ def open_battery(
                 return Sample({DOMAIN: battery_watts(sysfs, read)})
             if not discharging(sysfs, read):
                 raise ValueError("no battery is discharging")
-            return Sample({DOMAIN: _drawn(batteries, fullest, read)})
+            return Sample({DOMAIN: _drawn(batteries, origin, read)})
         except UNREADABLE as error:
             return Sample({}, {DOMAIN: reason(error)})
 
@@ -228,12 +233,12 @@ def _stored_energy(battery: Path, read: Read) -> tuple[float, float] | None:
     return (now * unit, full * unit) if full > 0 and now >= 0 else None
 
 
-def _drawn(batteries: Sequence[Path], fullest: float, read: Read) -> float:
-    """Return the joules drawn since the batteries were full."""
+def _drawn(batteries: Sequence[Path], origin: float, read: Read) -> float:
+    """Return a count that grows with the joules drawn: those by which the batteries hold less than origin."""
     stores = [_stored_energy(battery, read) for battery in batteries]
     if None in stores:
         raise ValueError("a battery no longer reports its energy")
-    return max(0.0, fullest - sum(store[0] for store in stores if store is not None))
+    return max(0.0, origin - sum(store[0] for store in stores if store is not None))
 
 
 def _rests(battery: Path, state: str | None, read: Read) -> bool:

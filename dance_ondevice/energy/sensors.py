@@ -14,6 +14,9 @@ log = logging.getLogger(__name__)
 #: Seconds between reads: power must be sampled often to be integrated, counters need no frequent reads.
 POWER_PERIOD_S = 0.1
 COUNTER_PERIOD_S = 1.0
+#: Least watts of a board at work: a sensor that is not ready reads 0, and one whose driver prints mW or mA
+#: a thousandth of what it should.
+LEAST_WATTS = 0.05
 
 
 class MeterUnavailable(RuntimeError):  # noqa: N818 - a state of the world
@@ -150,9 +153,10 @@ class SensorMeter:
             not self._may_rest
             and not doubts.keys() & self._whole.keys()
             and len(known) == len(self._whole)
-            and sum(known) <= 0
+            and (sum(known) <= 0 or (self.scope != "part" and sum(known) < LEAST_WATTS))
         ):
-            why = f"{' + '.join(self._whole)} reads {sum(known):g} W, but a board always draws power"
+            power = "power" if sum(known) <= 0 else "more"
+            why = f"{' + '.join(self._whole)} reads {sum(known):g} W, but a board always draws {power}"
             doubts.update(dict.fromkeys(self._whole, why))
         return doubts
 

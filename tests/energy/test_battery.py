@@ -63,6 +63,29 @@ def test_a_gauge_that_takes_one_step_a_minute_loses_none(board: FakeBoard, watts
     assert meter.read(601.0).joules == reading.joules
 
 
+def test_more_than_full_is_drawn_as_well(board: FakeBoard) -> None:
+    """A new battery holds more than its gauge calls full, and no joule of that was counted."""
+    for name in ("power_now", "current_now"):
+        (board.sysfs / GAUGE / name).unlink(missing_ok=True)
+    board.put(f"{GAUGE}/energy_full", 50_000_000)
+    board.put(f"{GAUGE}/energy_now", 55_000_000)
+    meter = open_battery(board.sysfs, board.read)
+    for second in range(101):
+        board.put(f"{GAUGE}/energy_now", round(55_000_000 - second * 10 / 3600 * 1e6))
+        reading = meter.read(float(second))
+    assert reading.joules == pytest.approx(1000.0, rel=1e-3)
+
+
+@pytest.mark.parametrize(("microvolts", "microamperes"), [(7612, 903_000), (7_612_000, 903), (7612, 903)])
+def test_a_driver_that_prints_other_units_measures_nothing(
+    board: FakeBoard, microvolts: int, microamperes: int
+) -> None:
+    board.put(f"{GAUGE}/voltage_now", microvolts)
+    board.put(f"{GAUGE}/current_now", microamperes)
+    with pytest.raises(ValueError, match=r"max17042_battery discharging shows .* W, and a board draws more"):
+        battery_watts(board.sysfs)
+
+
 def test_discharging_beside_an_outside_supply_is_half_the_truth(board: FakeBoard) -> None:
     board.put("class/power_supply/dc-in/online", 1)
     with pytest.raises(ValueError, match="outside supply"):
@@ -82,7 +105,7 @@ def test_two_batteries_of_which_one_rests(board: FakeBoard) -> None:
 
 def test_a_gauge_that_reads_zero_is_not_ready(board: FakeBoard) -> None:
     board.put(f"{GAUGE}/current_now", 0)
-    with pytest.raises(ValueError, match="no battery is discharging"):
+    with pytest.raises(ValueError, match="shows 0 W, and a board draws more"):
         battery_watts(board.sysfs)
 
 

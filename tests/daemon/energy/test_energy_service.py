@@ -169,6 +169,20 @@ def test_idle_power_is_learnt_from_time_without_a_round() -> None:
     assert capped.sample().idle_watts == 2.5  # what the user knows is not exceeded
 
 
+def test_idle_power_is_learnt_from_a_gauge_that_takes_a_step_a_minute() -> None:
+    cpu, clock, meter = FakeCpu(), [0.0], BoardMeter()
+    energy = on_board(cpu, meter, clock)
+    for second in range(1, 1201):
+        clock[0], meter.joules = float(second), second // 60 * 600.0
+        cpu.busy = second * 0.1
+        energy.tick()
+        if second % 50 == 0:
+            energy.persist()
+    now = energy.snapshot()
+    assert now.idle_watts == pytest.approx(10.0)
+    assert (now.gross_joules, now.idle_joules) == (pytest.approx(12_000.0), pytest.approx(12_000.0))
+
+
 def test_a_rail_that_is_busy_for_a_moment_is_not_another_meter() -> None:
     """Else what the board draws at rest was charged to the round that ran, and its cost foretold none."""
     cpu, clock, meter = FakeCpu(), [0.0], BoardMeter()
