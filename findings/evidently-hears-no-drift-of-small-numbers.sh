@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # evidently 0.7.23: with more than 1000 reference values the default test of a column of numbers is a Wasserstein distance "normed by std of
 # reference data", drift from 0.1 on, so that units would not matter. The deviation is taken as 0.001 where it is less, which is
-# said nowhere: what is measured in small numbers never drifts. codecarbon and meters tell kWh; 10 J are 0.0000028 of them, and
+# not in its docstring: what is measured in small numbers never drifts. codecarbon and meters tell kWh; 10 J are 0.0000028 of them, and
 # an inference that costs ten times as much is "no drift". The same values in joules are one. With 1000 values or fewer the
 # default is another test (Kolmogorov-Smirnov), without a unit, and finds both.
 #
@@ -35,6 +35,6 @@ def drift(count, unit):
 
 print("evidently", version("evidently"))
 joules, kwh, few = drift(2000, 1.0), drift(2000, JOULES_PER_KWH), drift(500, JOULES_PER_KWH)
-print(f"2000 values: distance in joules {joules:.2f}, in kWh {kwh:.2f}, drift from 0.1 on; 500 values in kWh: p {few:.3g}, drift below 0.05")
+print(f"2000 values: in joules {joules:.2f}, in kWh {kwh:.2f}, drift from 0.1 on; 500 in kWh: p {few:.3g}, drift below 0.05")
 raise SystemExit(0 if joules > 50 and 0 < kwh < 0.1 and few < 0.05 else "this has changed")
 PY

@@ -4,7 +4,7 @@
 # on the next connection: a program that keeps what failed and publishes it again delivers it twice, one that counts the code
 # as sent loses QoS 0. A number of messages above `max_queued_messages_set` has a code of its own (15), QoS 0 still 4.
 #
-#   published before the connection: QoS 0, code 4, QoS 1, code 4; QoS 1 again after it, for the code; received: nothing of QoS 0, QoS 1 twice
+#   published before the connection: QoS 0 code 4, QoS 1 code 4; QoS 1 again for its code; received: QoS 0 never, QoS 1 twice
 #
 # Needs python3 and a network. Ends with status 1 if it behaves otherwise.
 set -euo pipefail
