@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scikit-image 0.26.0: `transform.resize` and `rescale` with `order=0`, the nearest neighbour, keep a mask's classes when the mask holds whole
+# scikit-image 0.26.0: `transform.resize` and `rescale` with `order=0`, the nearest neighbour, keep a mask's classes when it holds whole
 # numbers, and blur it first when the same numbers are floats: classes come out that nobody drew, between two that meet, also after
 # rounding. The documentation has the filter on for all but bool, `order` aside; the code leaves it out for whole numbers with
 # order 0, so that a test with uint8 passes and a mask from np.zeros or PIL's "F" does not. `anti_aliasing=False` is right.
