@@ -102,9 +102,11 @@ def index_error(error: BaseException) -> StoreError:
     return StoreError(f"the index could not be written: {error}")
 
 
-def trouble_after(before: str, error: BaseException | None) -> str:
+def trouble_after(before: str, outcome: Outcome) -> str:
     """Why frames are not stored, after one more frame: the first reason while it lasts, empty once one is."""
+    error = outcome.error
     if error is None:
-        return ""
+        # That a frame is stored already says nothing about the disk.
+        return before if outcome.value.duplicate else ""
     # Errors of other classes are about the frame or its label, not about the store.
     return before or (str(error) if type(error) in (StoreError, StoreFull) else "")

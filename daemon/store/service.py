@@ -382,10 +382,10 @@ class Store(Service):
         started = time.thread_time()
         try:
             outcomes = self._writer.write(group)
-            frames = {operation.future for operation in group if isinstance(operation, AddSample)}
-            for outcome in outcomes:
-                if outcome.future in frames:
-                    self._trouble = trouble_after(self._trouble, outcome.error)
+            frames = [operation.future for operation in group if isinstance(operation, AddSample)]
+            found = {outcome.future: outcome for outcome in outcomes}
+            for future in frames:  # as they came: outcomes begin with those that failed early
+                self._trouble = trouble_after(self._trouble, found[future])
             self._labels_stored += sum(outcome.labels > 0 for outcome in outcomes)
             self._labels_undone += sum(outcome.labels < 0 for outcome in outcomes)
             self._publish()

@@ -222,5 +222,5 @@ def check_leftovers(state: Path) -> None:
     left = [path for path in state.rglob("*") if path.name.endswith((".tmp", ".part"))]
     assert not left, left
     names = {path.name for path in state.iterdir()}
-    expected = {"samples", "models", "rounds", "lock", "paused", "classes.json", "console.token"}
+    expected = {"samples", "models", "rounds", "lock", "paused", "classes.json", "console.token", "asked"}
     assert names - _INDEX <= expected, names

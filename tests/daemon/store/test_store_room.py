@@ -257,6 +257,8 @@ def test_what_repeats_is_evicted_first(paths: StatePaths) -> None:
 
 def test_it_is_told_why_frames_are_not_stored_until_one_is(paths: StatePaths) -> None:
     free = [0]
+    with stored.opened(paths) as store:
+        store.add_sample(block(9)).result(WAIT)
     store = Store(paths, quota_bytes=100 * KB, min_free_bytes=1, free_bytes=lambda _: free[0])
     store.start()
     told = []
@@ -265,7 +267,20 @@ def test_it_is_told_why_frames_are_not_stored_until_one_is(paths: StatePaths) ->
             store.add_sample(block(seq)).result(WAIT)
         told.append(str(caught.value))
         assert store.snapshot().trouble == told[0]
+    assert store.add_sample(block(9)).result(WAIT).duplicate
+    assert store.snapshot().trouble == told[0], "what was stored before says nothing about the disk"
     free[0] = 1000 * KB
     store.add_sample(block(2)).result(WAIT)
     assert store.snapshot().trouble == ""
     assert store.stop(WAIT)
+
+
+def test_the_last_frame_of_a_group_tells_whether_frames_are_stored(paths: StatePaths) -> None:
+    (paths.samples / "rear").write_text("where the camera's folder should be")
+    for cameras, stored_last in ((("front", "rear"), False), (("rear", "front"), True)):
+        store = Store(paths, quota_bytes=100 * KB, min_free_bytes=0)
+        futures = [store.add_sample(block(seq, camera=camera)) for seq, camera in enumerate(cameras)]
+        store.start()
+        assert [future.exception(WAIT) is None for future in futures] == [not stored_last, stored_last]
+        assert (store.snapshot().trouble == "") is stored_last
+        assert store.stop(WAIT)
