@@ -52,7 +52,7 @@ class AskedFile:
             os.utime(self._path, (self._now(), self._now()))
 
 
-class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
+class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]  # APScheduler has no types
     """Fires once per interval of the monotonic clock; after a longer pause only once."""
 
     def __init__(self, seconds: float, monotonic: Monotonic = since_boot, *, elapsed: float = 0.0) -> None:
@@ -80,7 +80,7 @@ class MonotonicInterval(IntervalTrigger):  # type: ignore[misc]
         return now + timedelta(seconds=left)
 
 
-class DailyOpening(BaseTrigger):  # type: ignore[misc]
+class DailyOpening(BaseTrigger):  # type: ignore[misc]  # APScheduler has no types
     """Fires at a local time of day, once a day; days that a clock skips are not made up for.
 
     The C library converts between local time and UTC, as where the window is compared with the time of day.

@@ -19,6 +19,8 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from queue import Empty, SimpleQueue
 from typing import Any, TypeAlias
 
@@ -42,16 +44,8 @@ _HANDSHAKES = (
     zmq.EVENT_HANDSHAKE_FAILED_AUTH,
     zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL,
 )
-_EVENTS = (
-    zmq.EVENT_ACCEPTED
-    | zmq.EVENT_DISCONNECTED
-    | zmq.EVENT_CLOSED
-    | zmq.EVENT_MONITOR_STOPPED
-    | _HANDSHAKES[0]
-    | _HANDSHAKES[1]
-    | _HANDSHAKES[2]
-    | _HANDSHAKES[3]
-)
+_COMINGS = (zmq.EVENT_ACCEPTED, zmq.EVENT_DISCONNECTED, zmq.EVENT_CLOSED, zmq.EVENT_MONITOR_STOPPED)
+_EVENTS = reduce(or_, (*_COMINGS, *_HANDSHAKES))
 #: Largest number of events of one socket that are received before its limit is applied.
 _AT_ONCE = 128
 #: Seconds between two log lines about closed connections; the counter has all of them.

@@ -194,7 +194,7 @@ def test_a_rail_that_is_busy_for_a_moment_is_not_another_meter() -> None:
         domains = [DomainEnergy(name, 2.0 * now, "ina3221", "integrated", watts) for name, watts in names]
         return EnergyReading(tuple(domains), 0.0)
 
-    meter.read = read  # type: ignore[method-assign]
+    meter.read = read  # type: ignore[method-assign]  # a sensor that goes silent for a moment
     for _ in range(20):
         clock[0] += 10.0
         energy.sample()

@@ -118,7 +118,7 @@ def test_a_peer_that_cannot_be_heard_is_told_of(wrong: Callable[..., Any]) -> No
     lines: SimpleQueue[str] = SimpleQueue()
     log = logging.getLogger(ConnectionGuard.__module__)
     heard = logging.Handler()
-    heard.emit = lambda record: lines.put(record.getMessage())  # type: ignore[method-assign]
+    heard.emit = lambda record: lines.put(record.getMessage())  # type: ignore[method-assign]  # lines go to the test
     log.addHandler(heard)
     guard = ConnectionGuard()
     guard.start()
