@@ -31,15 +31,17 @@ def memory_left(procfs: Path, cgroups: Path) -> Iterator[int]:
     Cached files count as left, as in ``MemAvailable``: the kernel takes them back first.
     """
     for folder, version in _folders(procfs, cgroups, "memory"):
-        most, used, cached = (
-            ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        # Above ``memory.high`` (``MemoryHigh=``) nobody is killed, but slowed down until nothing goes on.
+        limits, used, cached = (
+            (("memory.limit_in_bytes",), "memory.usage_in_bytes", "total_inactive_file")
             if version == 1
-            else ("memory.max", "memory.current", "inactive_file")
+            else (("memory.max", "memory.high"), "memory.current", "inactive_file")
         )
-        limit, current = _text(folder / most), _text(folder / used)
-        if limit.isdecimal() and current.isdecimal():
+        most, current = [_text(folder / name) for name in limits], _text(folder / used)
+        allowed = [int(limit) for limit in most if limit.isdecimal()]
+        if allowed and current.isdecimal():
             found = re.search(rf"^{cached} (\d+)$", _text(folder / "memory.stat"), re.MULTILINE)
-            yield max(0, int(limit) - int(current) + (int(found[1]) if found else 0))
+            yield max(0, min(allowed) - int(current) + (int(found[1]) if found else 0))
 
 
 def _folders(procfs: Path, cgroups: Path, controller: str) -> Iterator[tuple[Path, int]]:

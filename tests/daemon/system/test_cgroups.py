@@ -26,6 +26,18 @@ MIB = 1 << 20
         ),
         ("0::/\n", {"memory.max": "10", "memory.current": "20"}, 0),
         (
+            "0::/b.service\n",  # MemoryHigh= without MemoryMax=, and below it
+            {
+                "memory.max": str(900 * MIB),
+                "memory.high": str(800 * MIB),
+                "memory.current": str(100 * MIB),
+                "b.service/memory.max": "max",
+                "b.service/memory.high": str(400 * MIB),
+                "b.service/memory.current": str(100 * MIB),
+            },
+            300,
+        ),
+        (
             "5:memory:/docker/0123\n0::/\n",  # version 1, in a container
             {
                 "memory/memory.limit_in_bytes": str(512 * MIB),
