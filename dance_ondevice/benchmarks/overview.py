@@ -173,7 +173,7 @@ def _engines(bodies: Sequence[Body]) -> Finding:
 
 
 def _service(bodies: Sequence[Body]) -> Finding:
-    scene = bodies[0]["scenes"][0]
+    scene = bodies[0]["scenarios"]["camera"]
     here, there = (scene[side]["resident_mb"] for side in ("here", "there"))
     return Finding(
         f"{scene['cpu_ratio']:.2f} of the CPU time, {here:.0f} MB resident",
@@ -183,7 +183,7 @@ def _service(bodies: Sequence[Body]) -> Finding:
 
 
 def _stored(bodies: Sequence[Body]) -> Finding:
-    ratios = {row["name"]: row["cpu_ratio"] for row in bodies[0]["ingest"]}
+    ratios = {row["name"]: row["cpu_ratio"] for row in bodies[0]["ingest"]["races"]}
     told = ", ".join(f"{name} {ratio:.2f}" for name, ratio in ratios.items())
     return Finding(
         f"CPU time {told}",

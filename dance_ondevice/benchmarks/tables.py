@@ -241,9 +241,8 @@ def _predict(result: Result) -> tuple[str, list[str]]:
 
 def _service(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, ServiceReport)
-    return f"The whole service{f' against {report.there}' if report.there else ''}", service_page.lines(
-        report
-    )
+    against = f" against {report.against}" if report.against else ""
+    return f"The whole service{against}", service_page.lines(report)
 
 
 def _step(result: Result) -> tuple[str, list[str]]:

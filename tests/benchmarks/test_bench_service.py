@@ -12,6 +12,8 @@ import pytest
 from click.testing import CliRunner
 
 from dance_ondevice.benchmarks import tables
+from dance_ondevice.benchmarks.predict import run as predicting
+from dance_ondevice.benchmarks.predict.report import EngineTime, Served
 from dance_ondevice.benchmarks.service import builds, run, scenes
 from dance_ondevice.benchmarks.service.command import service
 from dance_ondevice.benchmarks.service.counters import cpu_time
@@ -68,12 +70,24 @@ def test_two_builds_are_measured_by_their_own_counters(
 
     monkeypatch.setattr(run._Bench, "_serving", in_torch)
     out = tmp_path / "service.json"
+    beside = predicting.Boards((_served(20.0), _served(22.0), _served(25.0)), "torch", ["promoted"])
+    monkeypatch.setattr(predicting, "beside_rounds", lambda *_, **__: beside)
+    engines = [_engine("dense", 1.0, 0.4), _engine("slimmed", 1.0, 0.2), _engine("slimmed", 0.75, 0.1)]
+    monkeypatch.setattr(run, "compare", lambda *_, **__: engines)
     options = {"--minutes": 0.1, "--standing-seconds": 0, "--frames": 60, "--turns": 1, "--starts": 1}
+    options |= {"--passes": 2, "--rounds": 1}
     arguments = [str(part) for option in options.items() for part in option]
     done = CliRunner().invoke(service, ["--against", "same", *arguments, "--out", str(out)])
     assert done.exit_code == 0, done.output
     report = json.loads(out.read_text())
-    driving = report["scenes"][0]
+    # The names that other programs read.
+    assert report["against"]
+    assert report["p99_beside_round"] == 1.25
+    assert report["predict"] == {"onnxruntime": {"1.0": 0.2, "0.75": 0.1}}
+    assert report["rss_bytes"]["highest"] >= report["rss_bytes"]["median"] > 1e7
+    assert report["ready_seconds"] == report["ready_here"]["seconds"] > 0
+    driving = report["scenarios"]["camera"]
+    assert driving["miou_delta"] == driving["here"]["miou"] - driving["there"]["miou"]
     for side in (driving["here"], driving["there"]):
         assert side["sent"] == 12
         assert 0 < side["masks"] <= 12
@@ -81,13 +95,27 @@ def test_two_builds_are_measured_by_their_own_counters(
         assert side["peak_mb"] >= side["resident_mb"] > 10
         assert 0 <= side["miou"] <= 1
     assert driving["cpu_ratio"] > 0
-    assert [race["name"] for race in report["ingest"]] == ["at 0.5"]
-    race = report["ingest"][0]
+    assert report["ingest"]["of_bare_loop"] == {}
+    (race,) = report["ingest"]["races"]
+    assert race["name"] == "at 0.5"
+    assert report["ingest"]["kept_cpu_ratio"] == {"0.5": race["kept_cpu_ratio"]}
     assert race["here"]["kept_share"] == race["there"]["kept_share"] == 1
     assert race["loop"]["cpu_ms"] > 0
-    assert report["ready_here"]["seconds"] > 0
     assert "a driving camera" in tables.render(tmp_path)
     assert out.with_suffix(".svg").is_file()
+
+
+def _served(p99: float) -> Served:
+    return Served(
+        name="", sent=1, masks=1, lost=0, latency_ms={"99": p99}, versions=["v0000"], round_share=0.0
+    )
+
+
+def _engine(model: str, scale: float, ratio: float) -> EngineTime:
+    return EngineTime(
+        name="onnxruntime", model=model, scale=scale, threads=1, ms={}, cpu_ms=1.0, cpu_ratio=ratio,
+        miou=0.5, miou_exact=0.5, agreement=1.0,
+    )  # fmt: skip
 
 
 class _Same:

@@ -72,9 +72,9 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
     say("comparing engines")
     model, card = checkpoint.load(packaged.FOLDER)
     engines = compare(model, card, plan.size, passes=plan.passes, threads=plan.threads)
-    served = _served(plan, folder, say) if plan.rounds else None
+    served = beside_rounds(plan, folder, say=say) if plan.rounds else None
     idle, neighbour, beside = served.parts if served else (None, None, None)
-    ratio = beside.latency_ms["99"] / idle.latency_ms["99"] if idle and beside else None
+    ratio = served.ratio if served else None
     return PredictReport(
         architecture=plan.architecture,
         parameters=count_parameters(model),
@@ -94,15 +94,27 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> PredictRepor
 
 
 @dataclass(frozen=True)
-class _Boards:
+class Boards:
     """Masks (idle, beside a neighbour, beside rounds), the engine that made them, the rounds' outcomes."""
 
     parts: tuple[Served, Served, Served]
     engine: str
     outcomes: list[str]
 
+    @property
+    def ratio(self) -> float:
+        """99th percentile of the masks' latency beside rounds, by that of the idle board."""
+        idle, _, beside = self.parts
+        return beside.latency_ms["99"] / idle.latency_ms["99"]
 
-def _served(plan: Plan, folder: Path, say: Callable[[str], None]) -> _Boards:
+
+def beside_rounds(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> Boards:
+    """Serve masks on an idle board, beside another program and beside a round, once for each round.
+
+    Raises:
+        DaemonDied: The daemon ended.
+        ClientError: The daemon refused a request, or its round does not end.
+    """
     say("rendering frames")
     scene = street(12, plan.size)
     write_config(folder / "config.toml", _config(plan))
@@ -127,7 +139,7 @@ def _served(plan: Plan, folder: Path, say: Callable[[str], None]) -> _Boards:
         neighbour.served("beside another program"),
         beside.served("beside a round"),
     )
-    return _Boards(parts, engine, outcomes)
+    return Boards(parts, engine, outcomes)
 
 
 def _config(plan: Plan) -> Mapping[str, Mapping[str, object]]:

@@ -46,6 +46,14 @@ from dance_ondevice.models.card import CheckpointError
 )
 @click.option("--turns", type=click.IntRange(0), default=7, show_default=True, help="Of ingest.")
 @click.option("--starts", type=click.IntRange(0), default=5, show_default=True, help="To time READY.")
+@click.option("--passes", type=click.IntRange(0), default=16, show_default=True, help="Of each engine.")
+@click.option(
+    "--rounds",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Of this build, beside which masks are timed.",
+)
 @click.option(
     "--scale",
     type=FiniteRange(0.1, 1.0),
@@ -76,6 +84,8 @@ def service(
     frames: int,
     turns: int,
     starts: int,
+    passes: int,
+    rounds: int,
     scale: float,
     share: float,
     model: Path | None,
@@ -87,7 +97,8 @@ def service(
     """Measure CPU time, joules and memory of the whole service, beside another build of it.
 
     Each build is a daemon of its own, fed the same frames in turn and read by its own counters: a camera that
-    drives, cameras that stand, ingest at full speed, and the time to READY. A part is left out with 0.
+    drives, cameras that stand, ingest at full speed, and the time to READY. This build's masks are timed by
+    engine, and beside rounds, as `bench predict` does. A part is left out with 0.
     """
     from dance_ondevice.benchmarks.ingest.sending import Stuck
     from dance_ondevice.benchmarks.service.builds import BuildFailed, other_build, this_build
@@ -104,6 +115,8 @@ def service(
         frames=frames,
         turns=turns,
         starts=starts,
+        passes=passes,
+        rounds=rounds,
         scale=scale,
         share=share,
         model=model,
@@ -115,6 +128,8 @@ def service(
         "--frames": frames,
         "--turns": turns,
         "--starts": starts,
+        "--passes": passes,
+        "--rounds": rounds,
         "--scale": f"{scale:g}",
         "--share": f"{share:g}",
         "--model": "DIR" if model else "",

@@ -12,7 +12,7 @@ from dance_ondevice.benchmarks.ingest.baseline import receiver
 from dance_ondevice.benchmarks.ingest.sending import Cameras
 from dance_ondevice.benchmarks.service.counters import cpu_time
 from dance_ondevice.benchmarks.service.daemons import Daemon
-from dance_ondevice.benchmarks.service.report import Ingest, Pace
+from dance_ondevice.benchmarks.service.report import Pace, Race
 
 _WINDOW = 32
 
@@ -58,7 +58,7 @@ def race(
     count: int,
     turns: int,
     say: Callable[[str], None],
-) -> Ingest:
+) -> Race:
     """Send frames as fast as they are answered, to one receiver after the other.
 
     Args:
@@ -97,7 +97,7 @@ def race(
         pairs = zip(lanes[1].cpu, lanes[2].cpu, strict=True)
         ratio = statistics.median(own / max(1e-9, other) for own, other in pairs)
         kept_ratio = ratio * there.kept_share / max(1e-9, paces[1].kept_share)
-    return Ingest(
+    return Race(
         name=name,
         loop=paces[0],
         here=paces[1],

@@ -87,6 +87,9 @@ def serve(
         here=here,
         there=there,
         cpu_ratio=None if there is None else _cpu(here) / max(1e-9, _cpu(there)),
+        miou_delta=(
+            None if there is None or here.miou is None or there.miou is None else here.miou - there.miou
+        ),
     )
 
 

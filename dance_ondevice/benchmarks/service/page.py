@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from dance_ondevice.benchmarks.markdown import number, table
-from dance_ondevice.benchmarks.service.report import Ingest, Pace, Ready, Scene, ServiceReport, Used
+from dance_ondevice.benchmarks.service.report import Pace, Race, Ready, Scene, ServiceReport, Used
 
 
 def lines(report: ServiceReport) -> list[str]:
     """Markdown."""
-    against = f"against {report.there}" if report.there else "alone"
+    against = f"against {report.against}" if report.against else "alone"
     found = [
         f"{report.here} {against}, each a daemon of its own by its own counters, fed the same "
         f"{report.frame[1]}x{report.frame[0]} JPEGs in turn. Model: {report.model}, inference at scale "
@@ -18,13 +18,13 @@ def lines(report: ServiceReport) -> list[str]:
         f"({report.meter or 'none was started with inference'}).",
         "",
     ]
-    if report.scenes:
+    if report.scenarios:
         columns = (
             "camera", "build", "frames", "kept", "masks", "repeated", "CPU s", "of the other",
             "CPU ms a mask", "joules",
             "resident MB", "highest MB", "p50 ms", "p99 ms", "mIoU",
         )  # fmt: skip
-        rows = [row for scene in report.scenes for row in _scene(report, scene)]
+        rows = [row for scene in report.scenarios.values() for row in _scene(report, scene)]
         found += [
             "CPU seconds are those of the daemon and of its children that have ended. A build that does not",
             "keep up skips frames: then CPU time a mask tells more than the sum.",
@@ -32,12 +32,12 @@ def lines(report: ServiceReport) -> list[str]:
             *table(columns, rows),
             "",
         ]
-    if report.ingest:
+    if report.ingest.races:
         names = (
             "ingest, stored", "build", "frames/s", "of the loop", "CPU ms a frame", "of the other", "kept",
             "at scales", "a kept frame, of the other",
         )  # fmt: skip
-        races = [row for race in report.ingest for row in _ingest(report, race)]
+        races = [row for race in report.ingest.races for row in _ingest(report, race)]
         found += [
             "The loop only receives and decodes grey; a kept frame is answered when it is durable. Ratios of",
             "CPU time are medians over the turns, in which both builds had the same machine; that of a kept",
@@ -52,18 +52,36 @@ def lines(report: ServiceReport) -> list[str]:
         if ready is not None
     ]
     if starts:
-        found += table(("start with inference", "seconds to READY", "CPU seconds"), starts)
+        found += [*table(("start with inference", "seconds to READY", "CPU seconds"), starts), ""]
+    if report.predict:
+        scales = sorted({scale for ratios in report.predict.values() for scale in ratios}, reverse=True)
+        engines = [
+            (name, *(number(ratios.get(scale), ".2f") for scale in scales))
+            for name, ratios in report.predict.items()
+        ]
+        found += [
+            "CPU time of a mask by the slimmed model on one thread, by that of the dense one in torch as it",
+            "was trained:",
+            "",
+            *table(("engine", *(f"at scale {scale}" for scale in scales)), engines),
+            "",
+        ]
+    if report.p99_beside_round is not None:
+        found.append(
+            f"The 99th percentile of a mask's latency beside a round is {report.p99_beside_round:.2f} times "
+            "that of the idle board."
+        )
     return found
 
 
 def _starts(report: ServiceReport) -> Sequence[tuple[str, Ready | None]]:
-    return ((report.here, report.ready_here), (report.there, report.ready_there))
+    return ((report.here, report.ready_here), (report.against, report.ready_there))
 
 
 def _scene(report: ServiceReport, scene: Scene) -> list[tuple[str, ...]]:
     rows = [(scene.name, report.here, *_used(scene.here, scene.cpu_ratio))]
     if scene.there is not None:
-        rows.append(("", report.there, *_used(scene.there, None)))
+        rows.append(("", report.against, *_used(scene.there, None)))
     return rows
 
 
@@ -83,7 +101,7 @@ def _used(used: Used, ratio: float | None) -> tuple[str, ...]:
     )
 
 
-def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
+def _ingest(report: ServiceReport, race: Race) -> list[tuple[str, ...]]:
     loop = race.loop
     rows: list[tuple[str, ...]] = [
         (
@@ -113,7 +131,7 @@ def _ingest(report: ServiceReport, race: Ingest) -> list[tuple[str, ...]]:
         rows.append(
             (
                 "",
-                report.there,
+                report.against,
                 f"{race.there.frames_per_second:.0f}",
                 number(race.of_loop_there, ".0%"),
                 f"{race.there.cpu_ms:.2f}",

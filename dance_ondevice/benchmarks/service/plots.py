@@ -25,18 +25,20 @@ def draw(report: ServiceReport, out: Path) -> list[str]:
     bars: list[tuple[str, float, float | None]] = [
         *(
             (scene.name, _of(scene.here), None if scene.there is None else _of(scene.there))
-            for scene in report.scenes
+            for scene in report.scenarios.values()
         ),
         *(
             (f"ingest, {race.name}", race.here.cpu_ms, None if race.there is None else race.there.cpu_ms)
-            for race in report.ingest
+            for race in report.ingest.races
         ),
     ]
     figure, axis = plt.subplots(figsize=(7, 0.8 + 0.5 * len(bars)))
     for place, (_, here, there) in enumerate(bars):
         axis.barh(place - 0.2, here, 0.38, color="tab:blue", label=report.here if place == 0 else None)
         if there is not None:
-            axis.barh(place + 0.2, there, 0.38, color="tab:grey", label=report.there if place == 0 else None)
+            axis.barh(
+                place + 0.2, there, 0.38, color="tab:grey", label=report.against if place == 0 else None
+            )
     axis.set_yticks(range(len(bars)), [name for name, _, _ in bars])
     axis.invert_yaxis()
     axis.set_xlabel("CPU ms a frame, the whole daemon")

@@ -47,6 +47,7 @@ class Scene:
         here: What this build used.
         there: What the other build used; None without one.
         cpu_ratio: CPU seconds here by those there, ended children included.
+        miou_delta: mIoU of the masks here less that of those there; None without one of them.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Scene:
     here: Used
     there: Used | None
     cpu_ratio: float | None
+    miou_delta: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class Pace:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ingest:
+class Race:
     """Ingest of one kind in turns: a loop that only receives and decodes grey, then each build.
 
     Attributes:
@@ -100,6 +102,31 @@ class Ingest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Ingest:
+    """Ingest at full speed, inference off; empty where it was left out.
+
+    Attributes:
+        of_bare_loop: Rate of this build by that of the loop, stored by ``default`` and as they come
+            (``native``).
+        kept_cpu_ratio: CPU time of a kept frame here by that there, by the scale that it is stored at; empty
+            without another build.
+        races: Each kind of storing in full.
+    """
+
+    of_bare_loop: dict[str, float] = field(default_factory=dict)
+    kept_cpu_ratio: dict[str, float] = field(default_factory=dict)
+    races: list[Race] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resident:
+    """Resident memory of this build's daemon with inference on, before the driving camera, in bytes."""
+
+    median: int
+    highest: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ready:
     """Starts with inference on, in turns.
 
@@ -118,24 +145,35 @@ class ServiceReport:
 
     Attributes:
         here: Revision of this build.
-        there: Revision of the other build; "" without one.
+        against: Revision of the other build; "" without one.
         frame: (height, width) of the frames.
         model: Architecture and MACs of the model, as words.
         scale: Scale that frames are segmented at.
         meter: The daemon's meter and its method.
-        scenes: Cameras with inference on and no round.
-        ingest: Ingest at full speed, inference off.
+        scenarios: Cameras with inference on and no round: ``camera`` drives, ``standing`` stands at a street
+            that is busy for a part of the time, ``thin`` at one with little traffic.
+        predict: CPU time of a mask by the slimmed model on one thread, by that of the dense one in torch as
+            it was trained: by engine, then by scale ("0.75", "1.0").
+        rss_bytes: Memory before ``camera``; None without it.
+        ready_seconds: Median wall seconds until this build is READY.
         ready_here: Starts of this build.
         ready_there: Starts of the other build.
+        ingest: Ingest at full speed, inference off.
+        p99_beside_round: 99th percentile of a mask's latency beside a round of this build, by that of the
+            idle board; None without rounds.
     """
 
     here: str
-    there: str
+    against: str
     frame: tuple[int, int]
     model: str
     scale: float
     meter: str
-    scenes: list[Scene]
-    ingest: list[Ingest]
+    scenarios: dict[str, Scene]
+    predict: dict[str, dict[str, float]]
+    rss_bytes: Resident | None
+    ready_seconds: float | None
     ready_here: Ready | None
     ready_there: Ready | None
+    ingest: Ingest
+    p99_beside_round: float | None

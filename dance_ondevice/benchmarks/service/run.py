@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from dance_ondevice.benchmarks.predict import run as predicting
+from dance_ondevice.benchmarks.predict.engines import compare
 from dance_ondevice.benchmarks.service import full_speed, paced, scenes
 from dance_ondevice.benchmarks.service.builds import Build
 from dance_ondevice.benchmarks.service.daemons import Config, Daemon
 from dance_ondevice.benchmarks.service.model import slimmed
-from dance_ondevice.benchmarks.service.report import Ingest, Ready, Scene, ServiceReport
+from dance_ondevice.benchmarks.service.report import Ingest, Race, Ready, Resident, Scene, ServiceReport
 from dance_ondevice.benchmarks.service.scenes import Frame
 from dance_ondevice.complexity import grey_reduction
+from dance_ondevice.models import checkpoint, packaged
 
 HEIGHT, WIDTH = 480, 640
 #: Different frames of the driving camera; they are sent over and over.
@@ -30,6 +34,9 @@ STORED: Mapping[str, Mapping[str, object]] = {
     "at 0.75": {"scales": [0.75], "drop_fraction": 0.0, "screen": False},
     "at 0.5": {"scales": [0.5], "drop_fraction": 0.0, "screen": False},
 }
+#: By what a result calls them: those whose rate is held against the loop's, and those by scale.
+_OF_LOOP = {"default": "default slimming", "native": "as they come"}
+_KEPT = {"1.0": "as they come", "0.75": "at 0.75", "0.5": "at 0.5"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +49,8 @@ class Plan:
         frames: Of a turn of ingest at full speed.
         turns: Of ingest; 0 leaves it out.
         starts: How often each build is started to time READY; 0 leaves it out.
+        passes: Of each engine; 0 leaves them out.
+        rounds: Of this build, beside which masks are timed; 0 leaves them out.
         scale: That frames are segmented at.
         share: Of the model's multiply-accumulates that is left.
         model: Folder of the model; None for the one that comes along.
@@ -54,6 +63,8 @@ class Plan:
     frames: int = 500
     turns: int = 7
     starts: int = 5
+    passes: int = 16
+    rounds: int = 2
     scale: float = 0.75
     share: float = 0.45
     model: Path | None = None
@@ -75,19 +86,52 @@ def run(plan: Plan, builds: Sequence[Build], folder: Path, *, say: Callable[[str
     bench = _Bench(plan, builds, folder, say)
     ingest = bench.ingest()
     here, there = bench.ready()
-    found = bench.scenes()
+    scenarios = bench.scenarios()
     return ServiceReport(
         here=builds[0].name,
-        there=builds[1].name if len(builds) > 1 else "",
+        against=builds[1].name if len(builds) > 1 else "",
         frame=plan.size,
         model=model,
         scale=plan.scale,
         meter=bench.meter,
-        scenes=found,
-        ingest=ingest,
+        scenarios=scenarios,
+        predict=_predict(plan, say),
+        rss_bytes=_resident(scenarios),
+        ready_seconds=here.seconds if here else None,
         ready_here=here,
         ready_there=there,
+        ingest=ingest,
+        p99_beside_round=_beside_rounds(plan, folder / "rounds", say),
     )
+
+
+def _predict(plan: Plan, say: Callable[[str], None]) -> dict[str, dict[str, float]]:
+    """CPU time of a mask by engine and scale, by that in torch as it was trained."""
+    if plan.passes == 0:
+        return {}
+    say("comparing engines")
+    model, card = checkpoint.load(packaged.FOLDER if plan.model is None else plan.model)
+    found: dict[str, dict[str, float]] = {}
+    for each in compare(model, card, plan.size, passes=plan.passes, threads=(1,)):
+        if each.model == "slimmed":
+            found.setdefault(each.name, {})[f"{each.scale}"] = each.cpu_ratio
+    return found
+
+
+def _beside_rounds(plan: Plan, folder: Path, say: Callable[[str], None]) -> float | None:
+    if plan.rounds == 0:
+        return None
+    folder.mkdir()
+    return predicting.beside_rounds(
+        predicting.Plan(rounds=plan.rounds, size=plan.size), folder, say=say
+    ).ratio
+
+
+def _resident(scenarios: Mapping[str, Scene]) -> Resident | None:
+    used = scenarios["camera"].here if "camera" in scenarios else None
+    if used is None or math.isnan(used.resident_mb):  # too short a run to have looked
+        return None
+    return Resident(median=round(1e6 * used.resident_mb), highest=round(1e6 * used.peak_mb))
 
 
 class _Bench:
@@ -99,31 +143,32 @@ class _Bench:
         self._number = 0
         self.meter = ""
 
-    def scenes(self) -> list[Scene]:
+    def scenarios(self) -> dict[str, Scene]:
         """Serve the cameras."""
-        plan, found = self._plan, []
+        plan = self._plan
+        found: dict[str, Scene] = {}
         if plan.minutes > 0:
             self._say("rendering frames")
             count = min(plan.distinct, max(1, round(60 * plan.minutes * _DRIVING_FPS)))
             driving = scenes.driving(count, _DRIVING_FPS, plan.size)
-            found.append(self._scene("a driving camera", driving, _DRIVING_FPS, 60 * plan.minutes))
+            found["camera"] = self._scene("a driving camera", driving, _DRIVING_FPS, 60 * plan.minutes)
         if plan.standing_seconds > 0:
             count = max(1, round(plan.standing_seconds * _STANDING_FPS))
-            for name, make in (
-                ("a standing camera, 30 % of the time busy", scenes.standing),
-                ("a standing camera, 30 % of the traffic", scenes.thin),
+            for key, name, make in (
+                ("standing", "a standing camera, 30 % of the time busy", scenes.standing),
+                ("thin", "a standing camera, 30 % of the traffic", scenes.thin),
             ):
                 self._say("rendering frames")
                 frames = make(count, _STANDING_FPS, plan.size)
-                found.append(self._scene(name, frames, _STANDING_FPS, plan.standing_seconds, reuse=True))
+                found[key] = self._scene(name, frames, _STANDING_FPS, plan.standing_seconds, reuse=True)
         return found
 
-    def ingest(self) -> list[Ingest]:
+    def ingest(self) -> Ingest:
         """Race."""
         plan = self._plan
-        found: list[Ingest] = []
         if plan.turns == 0:
-            return found
+            return Ingest()
+        found: list[Race] = []
         self._say("rendering frames")
         jpegs = scenes.distinct(_UNLIKE, plan.size)
         for name, slimming in STORED.items():
@@ -141,7 +186,7 @@ class _Bench:
                         say=self._say,
                     )
                 )
-        return found
+        return _ingest(found)
 
     def ready(self) -> tuple[Ready | None, Ready | None]:
         """Start each build several times, in turn."""
@@ -184,6 +229,19 @@ class _Bench:
 
     def _daemon(self, build: Build, name: str, config: Config, *, again: bool = False) -> Daemon:
         return Daemon(build, self._folder / name, config, again=again)
+
+
+def _ingest(races: Sequence[Race]) -> Ingest:
+    by_name = {race.name: race for race in races}
+    return Ingest(
+        of_bare_loop={key: by_name[name].of_loop for key, name in _OF_LOOP.items() if name in by_name},
+        kept_cpu_ratio={
+            key: ratio
+            for key, name in _KEPT.items()
+            if name in by_name and (ratio := by_name[name].kept_cpu_ratio) is not None
+        },
+        races=list(races),
+    )
 
 
 def _config(values: Config) -> Config:
