@@ -218,12 +218,12 @@ def _signed(points: Iterable[float]) -> str:
 
 def _fleet(bodies: Sequence[Body]) -> Finding:
     """What boards gain together over learning alone: on all scenes, those of others, and their own."""
-    arms = {arm["name"]: arm["runs"] for arm in bodies[0]["arms"]}
+    variants = bodies[0]["variants"]
 
     def gains(figure: str) -> list[float]:
         return [
             100 * (mean(b[figure] for b in ours["boards"]) - mean(b[figure] for b in alone["boards"]))
-            for ours, alone in zip(arms["fleet"], arms["alone"], strict=True)
+            for ours, alone in zip(variants["fleet"]["runs"], variants["alone"]["runs"], strict=True)
         ]
 
     union, unseen, own = (gains(figure) for figure in ("union", "unseen", "own"))

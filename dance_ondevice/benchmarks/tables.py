@@ -270,9 +270,9 @@ def _step(result: Result) -> tuple[str, list[str]]:
 
 def _fleet(result: Result) -> tuple[str, list[str]]:
     report = as_body(result, FleetReport)
-    names = tuple(arm.name for arm in report.arms)
-    arms = "" if names == USUAL else f": {'; '.join(names)}"
-    title = f"A fleet of {len(report.arms[0].runs[0].boards)} boards, {report.fleet}{arms}"
+    names = tuple(report.variants)
+    compared = "" if names == USUAL else f": {'; '.join(names)}"
+    title = f"A fleet of {report.boards} boards, {report.fleet}{compared}"
     return title, fleet_page.lines(report)
 
 

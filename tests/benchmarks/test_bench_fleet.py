@@ -64,12 +64,13 @@ def test_compares_boards_that_learn_alone_together_and_in_one_place(
     done = CliRunner().invoke(main, arguments)
     assert done.exit_code == 0, done.output
     report = as_body(read_result(tmp_path / "out.json"), FleetReport)
-    assert [arm.name for arm in report.arms] == list(ARMS)
+    assert list(report.variants) == list(ARMS)
+    assert (report.boards, report.seed) == (3, 0)
     assert report.late_layers == list(LATE["fastscnn"])
-    for arm in report.arms:
-        boards = arm.runs[0].boards
+    for name, variant in report.variants.items():
+        boards = variant.runs[0].boards
         assert [board.name for board in boards] == ["dusk", "other street", "same street"]
-        together = arm.name.startswith("fleet")
+        together = name.startswith("fleet")
         for board in boards:
             assert all(0 <= figure <= 1 for figure in (board.own, board.union, board.unseen))
             assert board.macs > board.fleet_macs
@@ -78,26 +79,30 @@ def test_compares_boards_that_learn_alone_together_and_in_one_place(
             assert board.taken + board.refused == len(whole) <= 2
             half = [j.version for j in board.judgements if j.share == 0.5]
             refused = [j.version for j in whole if not j.taken]
-            assert half == ([] if arm.name == NOTHING else refused)
+            assert half == ([] if name == NOTHING else refused)
             assert refused or not board.apart, "it shows what a refusal leads to"
             assert all(j.taken == (j.gate_after >= j.gate_before - 0.01) for j in board.judgements)
-            wrong = "mislabelled" in arm.name or arm.name == NOTHING
+            wrong = "mislabelled" in name or name == NOTHING
             assert board.apart is (wrong and board is boards[-1])
-    small, large = (report.arms[n].runs[0].boards[0] for n in (1, 3))
+        assert variant.own == [board.own for board in boards if not board.apart]
+        assert bool(variant.bytes) is together
+        assert variant.joules > 0
+    runs = [variant.runs[0].boards for variant in report.variants.values()]
+    small, large = (runs[n][0] for n in (1, 3))
     assert 2 * small.sent < large.sent
     assert 2 * small.received < large.received
-    alone, everything = report.arms[0].runs[0].boards, report.arms[-1].runs[0].boards
+    alone, everything = runs[0], runs[-1]
     assert [b.macs for b in alone] == [b.macs for b in everything]
     page = "\n".join(lines(report))
     for name in ARMS:
         assert f"| {name} |" in page
-    assert ("allowance" in page) is any(b.judgements for arm in report.arms for b in arm.runs[0].boards)
+    assert ("allowance" in page) is any(b.judgements for boards in runs for b in boards)
 
     # Finished runs are not measured again.
     (tmp_path / "base" / "model.safetensors").unlink()
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 0, again.output
-    assert json.loads(again.stdout)["arms"] == json.loads(done.stdout)["arms"]
+    assert json.loads(again.stdout)["variants"] == json.loads(done.stdout)["variants"]
 
 
 def test_a_folder_of_another_kind_is_refused(arguments: list[str], tmp_path: Path) -> None:

@@ -65,13 +65,13 @@ def test_taps_are_judged_by_whole_labels(taps: float, expected: str) -> None:
     ],
 )
 def test_a_fleet_is_judged_by_each_seed(union: tuple[float, float], own: float, expected: str) -> None:
-    def arm(name: str, *figures: tuple[float, float, float]) -> dict[str, Any]:
+    def variant(*figures: tuple[float, float, float]) -> dict[str, Any]:
         boards = [[dict(zip(("own", "union", "unseen"), each, strict=True))] for each in figures]
-        return {"name": name, "runs": [{"boards": each} for each in boards]}
+        return {"runs": [{"boards": each} for each in boards]}
 
     together = [(own, figure, 0.26) for figure in union]
-    arms = [arm("alone", *[(0.3, 0.3, 0.2)] * 2), arm("fleet", *together)]
-    assert verdicts(fleet_camvid={"arms": arms}) == [expected]
+    variants = {"alone": variant(*[(0.3, 0.3, 0.2)] * 2), "fleet": variant(*together)}
+    assert verdicts(fleet_camvid={"variants": variants}) == [expected]
 
 
 def test_without_results_there_is_no_table() -> None:

@@ -82,7 +82,7 @@ def test_the_dusk_of_a_published_base() -> None:
 
 
 def test_the_fleet() -> None:
-    arms = {arm["name"]: arm["runs"] for arm in result("fleet-camvid")["arms"]}
+    arms = {name: variant["runs"] for name, variant in result("fleet-camvid")["variants"].items()}
 
     def gains(figure: str) -> list[float]:
         return [

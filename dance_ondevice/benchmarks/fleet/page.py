@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from statistics import mean
 
-from dance_ondevice.benchmarks.fleet.report import Arm, Board, FleetReport, Judgement, Run
+from dance_ondevice.benchmarks.fleet.report import Board, FleetReport, Judgement, Run, Variant
 from dance_ondevice.benchmarks.markdown import number, table
 
 __all__ = ["lines"]
@@ -13,7 +13,8 @@ __all__ = ["lines"]
 
 def lines(report: FleetReport) -> list[str]:
     """Return the Markdown lines of a result."""
-    seeds = [run.seed for run in report.arms[0].runs]
+    first, alone = next(iter(report.variants.items()))
+    seeds = [run.seed for run in alone.runs]
     return [
         f"{report.architecture} at {report.size[1]}x{report.size[0]}, slimmed differently on each board; "
         f"{report.rounds} rounds of {report.steps} steps of {report.batch_size} images. mIoU on held-out "
@@ -23,18 +24,18 @@ def lines(report: FleetReport) -> list[str]:
         *table(
             ("learning", *_SCENES, "taken / refused", "of them in part", "sent", "received",
              "joules on top"),
-            [_row(arm) for arm in report.arms],
+            [_row(name, each) for name, each in report.variants.items()],
         ),
         "",
         *table(
-            (f"against {report.arms[0].name}", *(f"{name}, points" for name in _SCENES)),
-            [_against(arm, report.arms[0]) for arm in report.arms[1:]],
+            (f"against {first}", *(f"{name}, points" for name in _SCENES)),
+            [_against(name, each, alone) for name, each in report.variants.items() if each is not alone],
         ),
         "",
         *_allowances(report),
         *table(
-            ("board", "MACs left", *(arm.name for arm in report.arms)),
-            [_board(report, index) for index in range(len(report.arms[0].runs[0].boards))],
+            ("board", "MACs left", *report.variants),
+            [_board(report, index) for index in range(report.boards)],
         ),
         "",
         "By board: mIoU on its own scene / on all scenes. Joules on top are multiply-accumulates of "
@@ -43,21 +44,21 @@ def lines(report: FleetReport) -> list[str]:
 
 
 def _allowances(report: FleetReport) -> list[str]:
-    """What other allowances would have made of the judgements of each arm."""
+    """What other allowances would have made of the judgements of each variant."""
     rows = []
-    for arm in report.arms:
-        found = [j for j in _judgements(arm) if j.share == 1]
+    for name, each in report.variants.items():
+        found = [j for j in _judgements(each) if j.share == 1]
         for allowed in _ALLOWED if found else ():
             taken = [j for j in found if j.gate_after >= j.gate_before - allowed]
             own = [100 * (j.own_after - j.own_before) for j in taken]
             rows.append(
                 (
-                    arm.name,
+                    name,
                     f"{allowed:.3f}",
                     f"{len(taken)} of {len(found)}",
                     f"{min(100 * (j.gate_after - j.gate_before) for j in taken):+.1f}" if taken else "-",
                     f"{mean(own):+.1f} ({min(own):+.1f} to {max(own):+.1f})" if own else "-",
-                    f"{sum(100 * allowed + each < 0 for each in own)}",
+                    f"{sum(100 * allowed + change < 0 for change in own)}",
                 )
             )
     if not rows:
@@ -76,43 +77,45 @@ def _allowances(report: FleetReport) -> list[str]:
     ]  # fmt: skip
 
 
-def _judgements(arm: Arm) -> list[Judgement]:
-    return [j for run in arm.runs for board in run.boards if not board.apart for j in board.judgements]
+def _judgements(variant: Variant) -> list[Judgement]:
+    return [j for run in variant.runs for board in run.boards if not board.apart for j in board.judgements]
 
 
-def _row(arm: Arm) -> tuple[str, ...]:
-    every = [board for run in arm.runs for board in run.boards if not board.apart]
+def _row(name: str, variant: Variant) -> tuple[str, ...]:
+    every = [board for run in variant.runs for board in run.boards if not board.apart]
     learnt = sum(board.macs - board.fleet_macs for board in every)
     return (
-        arm.name,
-        *(_spread(arm, figure) for figure in _FIGURES),
+        name,
+        *(_spread(variant, figure) for figure in _FIGURES),
         f"{sum(b.taken for b in every)} / {sum(b.refused for b in every)}",
-        f"{sum(j.taken and j.share < 1 for j in _judgements(arm))}",
+        f"{sum(j.taken and j.share < 1 for j in _judgements(variant))}",
         *(f"{mean(figure(b) for b in every) / 1e6:.2f} MB" for figure in (_sent, _received)),
         f"{sum(board.fleet_macs for board in every) / learnt:.1%}" if learnt else "-",
     )
 
 
-def _against(arm: Arm, alone: Arm) -> tuple[str, ...]:
+def _against(name: str, variant: Variant, alone: Variant) -> tuple[str, ...]:
     by_seed = {run.seed: run for run in alone.runs}
-    found = [arm.name]
+    found = [name]
     for figure in _FIGURES:
-        gains = [100 * (_mean(run, figure) - _mean(by_seed[run.seed], figure, like=run)) for run in arm.runs]
+        gains = [
+            100 * (_mean(run, figure) - _mean(by_seed[run.seed], figure, like=run)) for run in variant.runs
+        ]
         found.append(f"{mean(gains):+.1f} ({min(gains):+.1f} to {max(gains):+.1f})")
     return tuple(found)
 
 
 def _board(report: FleetReport, index: int) -> tuple[str, ...]:
-    first = report.arms[0].runs[0].boards[index]
+    first = next(iter(report.variants.values())).runs[0].boards[index]
     cells = []
-    for arm in report.arms:
-        boards = [run.boards[index] for run in arm.runs]
+    for variant in report.variants.values():
+        boards = [run.boards[index] for run in variant.runs]
         cells.append(f"{mean(b.own for b in boards):.3f} / {mean(b.union for b in boards):.3f}")
     return (first.name, number(first.macs_fraction, ".0%"), *cells)
 
 
-def _spread(arm: Arm, figure: Callable[[Board], float]) -> str:
-    values = [_mean(run, figure) for run in arm.runs]
+def _spread(variant: Variant, figure: Callable[[Board], float]) -> str:
+    values = [_mean(run, figure) for run in variant.runs]
     return f"{mean(values):.3f} ({min(values):.3f} to {max(values):.3f})"
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from statistics import mean
 
-__all__ = ["Arm", "Board", "FleetReport", "Judgement", "Run"]
+__all__ = ["Board", "FleetReport", "Judgement", "Run", "Variant", "variant"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Board:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """All boards of one arm, one seed."""
+    """All boards of one variant, one seed."""
 
     seed: int
     boards: list[Board]
@@ -76,17 +77,25 @@ class Run:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm:
-    """One way to learn.
+class Variant:
+    """One way to learn; figures are means over the seeds and over the boards that are not apart.
 
     Attributes:
-        name: A name of ``run.ARMS``.
         about: What it is.
+        own: mIoU of each board on its own scene, fraction of 1.
+        union: mIoU on all boards' scenes.
+        unseen: mIoU on the other boards' scenes.
+        joules: That a board spends, modelled from its multiply-accumulates.
+        bytes: Of an exchange, an offer and a version; 0 where nothing is exchanged.
         runs: One of each seed.
     """
 
-    name: str
     about: str
+    own: list[float]
+    union: float
+    unseen: float
+    joules: float
+    bytes: float
     runs: list[Run]
 
 
@@ -96,18 +105,24 @@ class FleetReport:
 
     Attributes:
         fleet: Name of the data set.
+        boards: Number of boards.
+        seed: The first of the seeds.
         architecture: Of the root.
         size: (height, width) of the images.
         rounds: That each board trains.
         steps: Optimiser steps of each round.
         batch_size: Images of each step.
         root_steps: Optimiser steps of the root.
-        late_layers: Modules that stay a board's own in that arm.
-        arms: What was compared.
+        late_layers: Modules that stay a board's own in that variant.
+        macs_per_second: Of the modelled board while it trains.
+        watts: Of the modelled board above idle while it trains.
+        variants: What was compared, by a name of ``ways.ARMS``; the first is what others are set against.
         max_own_drop: mIoU that a version could cost a board on its own gate; None in results of old.
     """
 
     fleet: str
+    boards: int
+    seed: int
     architecture: str
     size: tuple[int, int]
     rounds: int
@@ -115,5 +130,30 @@ class FleetReport:
     batch_size: int
     root_steps: int
     late_layers: list[str]
-    arms: list[Arm]
+    macs_per_second: float
+    watts: float
+    variants: dict[str, Variant]
     max_own_drop: float | None = None
+
+
+def variant(about: str, runs: list[Run], *, joules_a_mac: float) -> Variant:
+    """Sum up the runs of one way to learn.
+
+    Args:
+        about: What it is.
+        runs: One of each seed, all of the same boards.
+        joules_a_mac: Joules of a multiply-accumulate of training.
+    """
+    kept = [
+        [run.boards[place] for run in runs] for place, each in enumerate(runs[0].boards) if not each.apart
+    ]
+    every = [board for boards in kept for board in boards]
+    return Variant(
+        about=about,
+        own=[mean(board.own for board in boards) for boards in kept],
+        union=mean(board.union for board in every),
+        unseen=mean(board.unseen for board in every),
+        joules=joules_a_mac * mean(board.macs for board in every),
+        bytes=mean(board.sent + board.received for board in every),
+        runs=runs,
+    )

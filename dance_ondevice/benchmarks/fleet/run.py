@@ -14,9 +14,10 @@ import torch
 
 from dance_ondevice.benchmarks.fleet.board import BATCH, LearningBoard, counts, recalibrated
 from dance_ondevice.benchmarks.fleet.exchange import Exchange
-from dance_ondevice.benchmarks.fleet.report import Arm, Board, FleetReport, Run
+from dance_ondevice.benchmarks.fleet.report import Board, FleetReport, Run, variant
 from dance_ondevice.benchmarks.fleet.scenes import Fleet, mislabelled
 from dance_ondevice.benchmarks.fleet.ways import ARMS, USUAL, Way
+from dance_ondevice.benchmarks.stream.settings import Settings
 from dance_ondevice.files import write_whole
 from dance_ondevice.fleet.describe import describe
 from dance_ondevice.fleet.root import Root
@@ -92,8 +93,11 @@ def run(plan: Plan, start: Path, fleet: Fleet, work: Path, *, say: Callable[[str
                 result = _Seed(plan, fleet, root, root_folder, work / "boards", seed).learn(name)
                 write_whole(done, msgspec.json.encode(result))
             found[name].append(msgspec.json.decode(done.read_bytes(), type=Run))
+    board = Settings()
     return FleetReport(
         fleet=fleet.name,
+        boards=len(fleet.scenes),
+        seed=plan.seeds[0],
         architecture=architecture,
         size=fleet.seen,
         rounds=plan.rounds,
@@ -101,7 +105,12 @@ def run(plan: Plan, start: Path, fleet: Fleet, work: Path, *, say: Callable[[str
         batch_size=BATCH,
         root_steps=plan.root_steps,
         late_layers=list(LATE.get(architecture, ())),
-        arms=[Arm(name=name, about=ARMS[name].about, runs=runs) for name, runs in found.items()],
+        macs_per_second=board.macs_per_second,
+        watts=board.watts,
+        variants={
+            name: variant(ARMS[name].about, runs, joules_a_mac=board.watts / board.macs_per_second)
+            for name, runs in found.items()
+        },
         max_own_drop=plan.max_own_drop,
     )
 
