@@ -12,7 +12,7 @@ import numpy as np
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.files import write_durably
 from dance_ondevice.policies.promotion import bootstrap
-from dance_ondevice.policies.promotion.promotion import Scores
+from dance_ondevice.policies.promotion.rules import Scores
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -14,7 +14,8 @@ from dance_ondevice.daemon.children.counts import (
     paired_counts,
     read_counts,
 )
-from dance_ondevice.policies.promotion import bootstrap, promotion
+from dance_ondevice.policies.promotion import bootstrap
+from dance_ondevice.policies.promotion.rules import Group
 
 #: What the name of a condition's group begins with.
 _CONDITION = "condition "
@@ -25,7 +26,7 @@ class GateTable:
     """The comparisons of a round; ``whole`` is None when there are no counts to compare."""
 
     whole: bootstrap.Comparison | None
-    groups: tuple[promotion.Group, ...] = ()
+    groups: tuple[Group, ...] = ()
 
 
 def build(
@@ -88,10 +89,7 @@ def of_pairs(
     for identifier in ids:
         members.setdefault(_group(captures.get(identifier), new_since), []).append(identifier)
     groups = (
-        tuple(
-            promotion.Group(name, compared(chosen), lasting)
-            for (name, lasting), chosen in sorted(members.items())
-        )
+        tuple(Group(name, compared(chosen), lasting) for (name, lasting), chosen in sorted(members.items()))
         if len(members) > 1
         else ()
     )

@@ -25,6 +25,7 @@ from dance_ondevice.daemon.rounds.probation import compare_versions, comparison_
 from dance_ondevice.daemon.versions import base
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError
 from dance_ondevice.policies.promotion import promotion
+from dance_ondevice.policies.promotion.rules import Verdict
 from dance_ondevice.policies.rounds.start import plan_round
 from dance_ondevice.policies.samples.splits import SampleInfo
 
@@ -111,9 +112,7 @@ def _judged(act: Import, config: Config, before: str, scratch: Path, source: Pat
     return _answer("rejected", version, verdict_found.reasons)
 
 
-def _verdict(
-    act: Import, config: Config, before: str, scratch: Path
-) -> tuple[promotion.Verdict, dict[str, Any]]:
+def _verdict(act: Import, config: Config, before: str, scratch: Path) -> tuple[Verdict, dict[str, Any]]:
     """The gate's verdict on the model in the scratch folder, and the fields that it adds to its card."""
     c, training = act.context, config.training
     held_out = plan_round(act.samples(config), max_samples=1, seed=0, max_gate=training.gate_max_samples).gate
@@ -121,7 +120,7 @@ def _verdict(
     samples = c.store.submit(lambda db: round_record.job_samples(db, held_out, root)).result()
     if not samples:
         reason = "no held-out samples to judge on: label frames, or promote it by hand"
-        return promotion.Verdict("rejected", (reason,)), {}
+        return Verdict("rejected", (reason,)), {}
     allowance = c.budget.ask(comparison_joules(config, len(samples)))
     if not allowance.allowed:
         raise VersionError(f"it cannot be judged now: {allowance.reason}")

@@ -14,7 +14,8 @@ from dance_ondevice.daemon.rounds import gate_table
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import RunResult
 from dance_ondevice.daemon.store.service import Store
-from dance_ondevice.policies.promotion import asking, bootstrap, erosion, promotion
+from dance_ondevice.policies.promotion import asking, bootstrap, erosion, losses, promotion
+from dance_ondevice.policies.promotion.rules import GateRules, Outcome, Scores, Speed
 from dance_ondevice.policies.samples.wanted import WantedLabels
 
 #: What the mIoU of two models' masks is called where a teacher made the labels.
@@ -25,7 +26,7 @@ _BY_TEACHER = "agreement with the teacher"
 class Judgement:
     """The gate's verdict, its reasons, and the fields that it adds to the candidate's card."""
 
-    outcome: promotion.Outcome
+    outcome: Outcome
     reasons: tuple[str, ...]
     certificate: Mapping[str, Any]
 
@@ -64,7 +65,7 @@ def judge(
     )
     slimmed, timed = result.slimmed, result.timed
     assert result.done is not None
-    speed = promotion.Speed(
+    speed = Speed(
         live_ms=timed.live_ms if timed else 0.0,
         candidate_ms=timed.candidate_ms if timed else 0.0,
         live_macs=slimmed.macs_before if slimmed else 0,
@@ -200,10 +201,10 @@ def recorded(card: Mapping[str, Any]) -> tuple[Judgement, dict[str, Any]]:
     return judgement, facts | {"steps": card["training"].get("steps"), "macs_after": card.get("macs")}
 
 
-def gate_rules(config: Config) -> promotion.GateRules:
+def gate_rules(config: Config) -> GateRules:
     """The user's rules for a candidate."""
     gate = config.promotion
-    return promotion.GateRules(
+    return GateRules(
         min_gain=gate.min_gain,
         max_class_drop=gate.max_class_drop,
         slim_tolerance=gate.slim_tolerance,
@@ -220,14 +221,14 @@ def falls_of(card: Mapping[str, Any]) -> dict[str, erosion.Fall]:
 
 def falls(
     config: Config,
-    live: promotion.Scores,
-    candidate: promotion.Scores,
+    live: Scores,
+    candidate: Scores,
     table: gate_table.GateTable,
     fallen_before: Mapping[str, erosion.Fall],
 ) -> dict[str, list[float]]:
     """What a candidate will have lost once it is live, for its card."""
     return erosion.encode(
-        promotion.falls_after(
+        losses.falls_after(
             live,
             candidate,
             gate_rules(config),

@@ -24,7 +24,7 @@ from dance_ondevice.images.confusion import Matrix
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import channels_last, predict
 from dance_ondevice.policies.promotion import bootstrap, nearer
-from dance_ondevice.policies.promotion.promotion import GateRules
+from dance_ondevice.policies.promotion.rules import GateRules
 from dance_ondevice.training.batches import TrainingSample, read_image
 from dance_ondevice.training.evaluation import evaluate
 

@@ -9,7 +9,9 @@ from types import MappingProxyType
 
 from dance_ondevice.policies.promotion.bootstrap import Comparison
 from dance_ondevice.policies.promotion.erosion import Fall
-from dance_ondevice.policies.promotion.promotion import GateRules, Group, fallen, units_to_decide
+from dance_ondevice.policies.promotion.losses import fallen
+from dance_ondevice.policies.promotion.promotion import units_to_decide
+from dance_ondevice.policies.promotion.rules import GateRules, Group
 
 __all__ = ["Lacking", "frames_to_label", "lacking"]
 
@@ -49,7 +51,7 @@ def lacking(
         groups: The comparisons of the conditions.
         rules: Limits from the configuration.
         slimmed: True if the candidate has fewer MACs than the live model.
-        fallen_before: What the live model lost on its way, see ``promotion.falls_after``.
+        fallen_before: What the live model lost on its way, see ``losses.falls_after``.
     """
     if whole is None:
         return None

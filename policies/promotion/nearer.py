@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dance_ondevice.policies.promotion.bootstrap import Comparison
-from dance_ondevice.policies.promotion.promotion import ROUNDING, GateRules
+from dance_ondevice.policies.promotion.rules import ROUNDING, GateRules
 
 __all__ = ["costs_too_much"]
 

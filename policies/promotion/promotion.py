@@ -29,115 +29,28 @@ that is large against its spread passes with three.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Literal
 
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
-from dance_ondevice.policies.promotion.erosion import Fall, carried
+from dance_ondevice.policies.promotion.erosion import Fall
+from dance_ondevice.policies.promotion.losses import (
+    Drop,
+    counted,
+    drops,
+    fallen,
+    fallen_classes,
+    fallen_groups,
+    name_of,
+)
+from dance_ondevice.policies.promotion.rules import ROUNDING, GateRules, Group, Scores, Speed, Verdict
 
-__all__ = [
-    "ROUNDING",
-    "STEADY_SAMPLES",
-    "GateRules",
-    "Group",
-    "Outcome",
-    "Scores",
-    "Speed",
-    "Verdict",
-    "fallen",
-    "falls_after",
-    "judge",
-    "steadier",
-    "units_to_decide",
-]
-
-Outcome = Literal["promoted", "rejected"]
+__all__ = ["STEADY_SAMPLES", "judge", "steadier", "units_to_decide"]
 
 #: Held-out samples from which on a verdict no longer hangs on a few frames; fewer are told of in a rejection.
 STEADY_SAMPLES = 20
 #: More units than anybody would label to have a verdict.
 _MOST_MORE = 200
-#: Differences below this are rounding: 0.45 - 0.40 is less than 0.05 in binary.
-ROUNDING = 1e-9
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scores:
-    """Scores of one model on the held-out samples, from one confusion matrix over all of them.
-
-    Attributes:
-        miou: Mean intersection over union, as a fraction of 1.
-        iou_per_class: IoU by class, as a fraction of 1; None for a class in neither labels nor predictions.
-        pixels_per_class: Labelled pixels by class.
-        samples: Number of scored samples.
-    """
-
-    miou: float
-    iou_per_class: tuple[float | None, ...]
-    pixels_per_class: tuple[int, ...]
-    samples: int
-
-
-@dataclass(frozen=True, slots=True)
-class GateRules:
-    """Limits that a candidate must meet.
-
-    Attributes:
-        min_gain: Least gain of mIoU, as a fraction of 1; negative allows a loss.
-        max_class_drop: Largest loss of IoU of a class, as a fraction of 1.
-        min_class_pixels: Least number of labelled pixels of a class for it to be judged on its own; fewer are
-            noise.
-        slim_tolerance: Distance by which the lower bound of the gain may lie below `min_gain` if the
-            candidate needs fewer MACs.
-        max_condition_drop: Largest loss of mIoU of one condition, as a fraction of 1.
-        min_group_units: Least number of blocks (or samples) of a condition for bounds; with fewer its figure
-            decides.
-        max_latency_ratio: Largest time for a mask, as a multiple of the live model's.
-    """
-
-    min_gain: float = 0.0
-    max_class_drop: float = 0.05
-    min_class_pixels: int = 1000
-    slim_tolerance: float = 0.02
-    max_condition_drop: float = 0.02
-    min_group_units: int = 4
-    max_latency_ratio: float = 1.25
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """The held-out samples of one condition (or camera, or age), compared on their own.
-
-    Attributes:
-        name: Its name, for the reasons.
-        comparison: The comparison.
-        lasting: Whether the next round has a group of this name with the same kind of samples.
-    """
-
-    name: str
-    comparison: Comparison
-    lasting: bool = True
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Speed:
-    """Cost of a mask: milliseconds of one core on the same frame, and MACs; 0 where it was not measured."""
-
-    live_ms: float = 0.0
-    candidate_ms: float = 0.0
-    live_macs: int = 0
-    candidate_macs: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Outcome of the gate, its reasons in words, and whether a lack of held-out labels alone rejected."""
-
-    outcome: Outcome
-    reasons: tuple[str, ...]
-    decidable: bool = False
 
 
 def judge(
@@ -168,7 +81,7 @@ def judge(
         comparison: Comparison sample by sample, with bounds; None lets the figures decide as they are.
         groups: Comparisons of the conditions among the held-out samples.
         speed: Time and MACs of a mask; None if they were not measured.
-        fallen_before: What the live model lost on its way, see `falls_after`.
+        fallen_before: What the live model lost on its way, see `losses.falls_after`.
         untrained_live: True if the live model is untrained, so that the gain in mIoU alone decides.
         measure: What the scores are called in the reasons.
     """
@@ -198,21 +111,14 @@ def judge(
         )
     if untrained_live:
         return Verdict("rejected", (*reasons, *steadier(live.samples)))
-    drops = _drops(live, candidate, rules.min_class_pixels)
-    for index, before, after in drops:
-        name = f"class {_name(index, classes)}"
-        fall = carried(fallen_before.get(name, Fall()), _change(comparison, index, after - before))
-        if after < before and fall.points < -rules.max_class_drop - ROUNDING and fall.is_certain():
-            reasons.append(
-                f"{name} fell from {before:.3f} to {after:.3f} ({after - before:+.3f}{_with_earlier(fall)}), "
-                f"at most {-rules.max_class_drop:+.3f} is allowed{_evidence(comparison, index)}"
-            )
-    reasons.extend(_fallen_groups(groups, rules, fallen_before, measure))
+    found = drops(live, candidate, rules.min_class_pixels)
+    reasons.extend(fallen_classes(found, rules, classes, comparison, fallen_before))
+    reasons.extend(fallen_groups(groups, rules, fallen_before, measure))
     lacks += sum(g.comparison.units < rules.min_group_units for g, _ in fallen(groups, rules, fallen_before))
     reasons.extend(_too_slow(speed, rules))
     if reasons:
         return Verdict("rejected", (*reasons, *steadier(live.samples)), len(reasons) == lacks)
-    merits = _merits(figures, drops, rules, slimmed, classes)
+    merits = _merits(figures, found, rules, slimmed, classes)
     if comparison is not None:
         merits = (merits[0] + _bound_in_words(comparison), *merits[1:])
     return Verdict("promoted", merits)
@@ -263,106 +169,7 @@ def _would_decide(comparison: Comparison | None, least: float) -> str:
     more = None if comparison is None else units_to_decide(comparison, least)
     if comparison is None or more is None:
         return ""
-    return f"; about {_counted(more, f'more held-out {comparison.unit}')} like these would decide"
-
-
-def _lacking(comparison: Comparison, rules: GateRules) -> str:
-    more = rules.min_group_units - comparison.units
-    return f"; {_counted(more, f'more held-out {comparison.unit}')} of it would decide" if more > 0 else ""
-
-
-def _evidence(comparison: Comparison | None, index: int) -> str:
-    """Return what stands behind the figure of a class: with sparse labels it may be a few blocks."""
-    if comparison is None or index >= len(comparison.class_units):
-        return ""
-    blocks = _counted(comparison.class_units[index], comparison.unit)
-    return f"; {comparison.pixels[index]:,} labelled pixels in {blocks} say so"
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def falls_after(
-    live: Scores,
-    candidate: Scores,
-    rules: GateRules,
-    classes: Sequence[str] = (),
-    *,
-    comparison: Comparison | None = None,
-    groups: Sequence[Group] = (),
-    fallen_before: Mapping[str, Fall] = MappingProxyType({}),
-) -> dict[str, Fall]:
-    """Return what the classes and conditions have lost since they last rose, once the candidate is live.
-
-    The arguments are those of `judge`. What was not judged this time keeps what it had lost before.
-    """
-    falls = dict(fallen_before)
-    for index, before, after in _drops(live, candidate, rules.min_class_pixels):
-        name = f"class {_name(index, classes)}"
-        falls[name] = carried(falls.get(name, Fall()), _change(comparison, index, after - before))
-    for group, fall in _falls_of(groups, fallen_before):
-        if group.lasting:
-            falls[group.name] = fall
-    return {name: fall for name, fall in falls.items() if fall.points < 0.0}
-
-
-def _change(comparison: Comparison | None, index: int, point: float) -> Bounded:
-    """Return the change of a class with its bounds, where they are known."""
-    if comparison is None or index >= len(comparison.classes):
-        return Bounded(point)
-    return comparison.classes[index] or Bounded(point)
-
-
-def _with_earlier(fall: Fall) -> str:
-    if fall.promotions < 2:
-        return ""
-    return f", with the {_counted(fall.promotions - 1, 'promotion')} before {fall.points:+.3f}"
-
-
-def _falls_of(groups: Sequence[Group], before: Mapping[str, Fall]) -> Iterator[tuple[Group, Fall]]:
-    if len(groups) < 2:  # the whole is judged already
-        return
-    for group in groups:
-        earlier = before.get(group.name, Fall()) if group.lasting else Fall()
-        yield group, carried(earlier, group.comparison.gain)
-
-
-def _fallen_groups(
-    groups: Sequence[Group], rules: GateRules, before: Mapping[str, Fall], measure: str
-) -> list[str]:
-    return [
-        f"{group.name} fell from {measure} {group.comparison.live:.3f} to {group.comparison.candidate:.3f} "
-        f"({group.comparison.gain.point:+.3f}{_with_earlier(fall)}), at most "
-        f"{-_may_fall(group.comparison, rules):+.3f} is allowed{_lacking(group.comparison, rules)}"
-        for group, fall in fallen(groups, rules, before)
-    ]
-
-
-def fallen(
-    groups: Sequence[Group], rules: GateRules, before: Mapping[str, Fall] = MappingProxyType({})
-) -> list[tuple[Group, Fall]]:
-    """Return the conditions that have fallen too far, each with what it lost since it last rose.
-
-    Args:
-        groups: The comparisons of the conditions.
-        rules: Limits from the configuration.
-        before: What the live model lost on its way, see `falls_after`.
-    """
-    found = _falls_of(groups, before)
-    return [(group, fall) for group, fall in found if _fallen(group.comparison, fall, rules)]
-
-
-def _fallen(group: Comparison, fall: Fall, rules: GateRules) -> bool:
-    """Return whether a condition has fallen too far, and by more than chance as far as its samples show."""
-    if group.gain.point >= 0.0 or fall.points >= -_may_fall(group, rules) - ROUNDING:
-        return False
-    return group.units < rules.min_group_units or fall.is_certain()
-
-
-def _may_fall(group: Comparison, rules: GateRules) -> float:
-    """Return the allowed loss of a condition's mIoU: with fewer units it grows by the root of their lack."""
-    return rules.max_condition_drop * math.sqrt(max(1.0, rules.min_group_units / max(1, group.units)))
+    return f"; about {counted(more, f'more held-out {comparison.unit}')} like these would decide"
 
 
 def _too_slow(speed: Speed | None, rules: GateRules) -> list[str]:
@@ -383,18 +190,18 @@ def _too_slow(speed: Speed | None, rules: GateRules) -> list[str]:
 
 def _merits(
     figures: str,
-    drops: Sequence[tuple[int, float, float]],
+    found: Sequence[Drop],
     rules: GateRules,
     slimmed: bool,
     classes: Sequence[str],
 ) -> tuple[str, ...]:
     merits = [f"{figures}: at least {rules.min_gain:+.3f} was required"]
-    if drops:
-        index, before, after = min(drops, key=lambda drop: drop[2] - drop[1])
-        fallen = before - after > rules.max_class_drop + ROUNDING
+    if found:
+        index, before, after = min(found, key=lambda drop: drop[2] - drop[1])
+        beyond = before - after > rules.max_class_drop + ROUNDING
         merits.append(
-            f"no class fell by more than {rules.max_class_drop:.3f}{' beyond noise' if fallen else ''}: the "
-            f"worst, {_name(index, classes)}, went from {before:.3f} to {after:.3f} "
+            f"no class fell by more than {rules.max_class_drop:.3f}{' beyond noise' if beyond else ''}: the "
+            f"worst, {name_of(index, classes)}, went from {before:.3f} to {after:.3f} "
             f"({after - before:+.3f})"
         )
     else:
@@ -428,21 +235,5 @@ def _unusable(live: Scores, candidate: Scores) -> list[str]:
     return problems
 
 
-def _drops(live: Scores, candidate: Scores, min_pixels: int) -> list[tuple[int, float, float]]:
-    """Return (class id, IoU before, IoU after) of the classes with enough labelled pixels."""
-    rows = zip(live.iou_per_class, candidate.iou_per_class, live.pixels_per_class, strict=True)
-    # A class with labelled pixels always has an IoU; one without a figure counts as 0, to the candidate's
-    # disadvantage.
-    return [
-        (index, before or 0.0, after or 0.0)
-        for index, (before, after, pixels) in enumerate(rows)
-        if pixels >= max(1, min_pixels)
-    ]
-
-
 def _is_fraction(value: float) -> bool:
     return math.isfinite(value) and -ROUNDING <= value <= 1.0 + ROUNDING
-
-
-def _name(index: int, classes: Sequence[str]) -> str:
-    return classes[index] if index < len(classes) else str(index)

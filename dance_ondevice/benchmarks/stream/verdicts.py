@@ -11,6 +11,7 @@ from dance_ondevice.benchmarks.stream.weights import Weights
 from dance_ondevice.images.confusion import iou_per_class, miou
 from dance_ondevice.policies.promotion import nearer, probation, promotion
 from dance_ondevice.policies.promotion.bootstrap import Comparison, Pair, compare
+from dance_ondevice.policies.promotion.rules import GateRules, Scores
 from dance_ondevice.policies.stream import condition_gate
 from dance_ondevice.training.batches import TrainingSample
 
@@ -57,7 +58,7 @@ def of_held_out(
     verdict = promotion.judge(
         _scores(before),
         _scores(after),
-        promotion.GateRules(),
+        GateRules(),
         slimmed=False,
         classes=tools.stream.classes,
         comparison=_comparison(before, after),
@@ -73,7 +74,7 @@ def costs_too_much(
     What serves now is scored for the verdict in any case, and counted there.
     """
     before, after = tools.scorer.scores(live, held_out), tools.scorer.scores(new, held_out)
-    return nearer.costs_too_much(_comparison(before, after), promotion.GateRules()), _cost(after)
+    return nearer.costs_too_much(_comparison(before, after), GateRules()), _cost(after)
 
 
 def of_probation(
@@ -126,9 +127,9 @@ def _evidence(seen: Sequence[FrameScore], labelled: Sequence[FrameScore]) -> con
     )
 
 
-def _scores(scores: Sequence[FrameScore]) -> promotion.Scores:
+def _scores(scores: Sequence[FrameScore]) -> Scores:
     matrix = total(scores, len(scores[0].matrix))
-    return promotion.Scores(
+    return Scores(
         miou=miou(matrix),
         iou_per_class=iou_per_class(matrix),
         pixels_per_class=tuple(int(count) for count in matrix.sum(axis=1)),

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from dance_ondevice.policies.promotion.asking import frames_to_label, lacking
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison, Pair, compare
-from dance_ondevice.policies.promotion.promotion import GateRules, Group, fallen
+from dance_ondevice.policies.promotion.losses import fallen
+from dance_ondevice.policies.promotion.rules import GateRules, Group
 
 RULES = GateRules()
 

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
 from dance_ondevice.policies.promotion.erosion import Fall, carried, decode, encode
-from dance_ondevice.policies.promotion.promotion import GateRules, Group, Scores, falls_after, judge
+from dance_ondevice.policies.promotion.losses import falls_after
+from dance_ondevice.policies.promotion.promotion import judge
+from dance_ondevice.policies.promotion.rules import GateRules, Group, Scores
 
 DAY, DUSK = "condition day", "condition dusk"
 RULES = GateRules(max_class_drop=0.05, max_condition_drop=0.02)

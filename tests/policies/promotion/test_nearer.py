@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from dance_ondevice.policies.promotion.bootstrap import Pair, compare
 from dance_ondevice.policies.promotion.nearer import costs_too_much
-from dance_ondevice.policies.promotion.promotion import GateRules
+from dance_ondevice.policies.promotion.rules import GateRules
 
 RULES = GateRules()
 #: Share of right pixels of two classes, by sample, in percent.

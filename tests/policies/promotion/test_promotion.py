@@ -9,14 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dance_ondevice.policies.promotion.bootstrap import Bounded, Comparison
-from dance_ondevice.policies.promotion.promotion import (
-    GateRules,
-    Group,
-    Scores,
-    Speed,
-    judge,
-    units_to_decide,
-)
+from dance_ondevice.policies.promotion.promotion import judge, units_to_decide
+from dance_ondevice.policies.promotion.rules import GateRules, Group, Scores, Speed
 
 CLASSES = ("sky", "road", "pole")
 LIVE = Scores(miou=0.4, iou_per_class=(0.8, 0.3, 0.1), pixels_per_class=(9000, 9000, 200), samples=30)
