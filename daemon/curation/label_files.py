@@ -39,6 +39,7 @@ _EXPORTS = (".json", ".xml")
 #: Endings of labels that are not read, and who has them.
 _OF_OTHERS = {
     ".txt": "YOLO has them",
+    ".csv": "VGG Image Annotator has them",
     ".ndjson": "Labelbox has them",
     ".jsonl": "Roboflow has them",
     ".geojson": "maps have them",

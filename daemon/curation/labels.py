@@ -81,7 +81,7 @@ def make_plan(
         planner.add_export(export, ids)
     stop = None
     if not trust_ids and not class_map.names_ids:
-        stop = planner.ambiguous or planner.too_many() or _shifted(planner, root, live)
+        stop = planner.ambiguous or planner.too_many() or planner.binary() or _shifted(planner, root, live)
     return Plan(
         labels=tuple(planner.labels),
         notes=(*notes, *planner.notes()),
@@ -129,7 +129,8 @@ class _Planner:
         self._class_map = class_map
         self._root = root
         self._bases: dict[int, int] = {}
-        self._seen: dict[str, tuple[str, bytes]] = {}
+        #: By sample, the first label's file, PNG, and whether it was a mask.
+        self._seen: dict[str, tuple[str, bytes, bool]] = {}
         self._classes_imported: set[int] = set()
 
     def add_mask(self, file: MaskFile, among: Found) -> None:
@@ -176,6 +177,12 @@ class _Planner:
             return label_checks.another_list_text(self.ids, self.classes)
         return None
 
+    def binary(self) -> str | None:
+        """The message about masks of 0 and 255 alone; None without such, or where there is one class."""
+        if len(self.classes) > 1 and label_checks.only_ends(self.ids):
+            return label_checks.binary_text(self.ids, self.classes)
+        return None
+
     def hint(self) -> str | None:
         """The class map for ids that are not classes; None without such ids."""
         wrong = [int(i) for i in np.flatnonzero(self.ids[:IGNORE]) if i >= len(self.classes)]
@@ -194,13 +201,7 @@ class _Planner:
         missing = [name for index, name in enumerate(self.classes) if index not in seen]
         if not missing:
             return []
-        note = f"no label, imported or stored, has a pixel of {', '.join(missing)}"
-        if label_checks.only_ends(self.ids):
-            note += (
-                f": the masks hold 0 and 255 alone, and 255 means ignore. If it is meant to be {missing[0]}, "
-                f'give --class-map with\n\n[classes]\n255 = "{missing[0]}"'
-            )
-        return [note]
+        return [f"no label, imported or stored, has a pixel of {', '.join(missing)}"]
 
     def _add_drawn(self, image: Annotated, ids: Mapping[str, int]) -> None:
         background = self._class_map.background
@@ -237,9 +238,9 @@ class _Planner:
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
             return
         png = encode_label(mask)
-        first = self._seen.setdefault(target.sample, (place or file, png))
+        first = self._seen.setdefault(target.sample, (place or file, png, bool(place)))
         if first[1] is not png:
-            self._add_again(file, target, first, png)
+            self._add_again(file, target, first, (place or file, png, bool(place)))
             return
         self._classes_imported |= {int(i) for i in np.flatnonzero(counts[:IGNORE])}
         known = self._imported_before(target, mask)
@@ -267,22 +268,30 @@ class _Planner:
         except (OSError, ImageError):
             return False  # damaged or evicted: it is written anew, or refused by the daemon
 
-    def _add_again(self, file: str, target: Target, first: tuple[str, bytes], png: bytes) -> None:
-        if first[1] == png:
+    def _add_again(
+        self, file: str, target: Target, first: tuple[str, bytes, bool], again: tuple[str, bytes, bool]
+    ) -> None:
+        if first[1] == again[1]:
             why = f"the same label as {first[0]}"
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
-        elif made_by_roboflow(file) and made_by_roboflow(first[0]):
+            return
+        why, of_first = (
+            f"a second label for the sample, other than that of {each[0]}" for each in (first, again)
+        )
+        if made_by_roboflow(file) and made_by_roboflow(first[0]):
             # The first may be turned or mirrored as well as the second.
-            self.labels = [self._augmented(each, target.sample) for each in self.labels]
-            self._refuse(file, target, _AUGMENTED)
-        else:
-            self._refuse(file, target, f"a second label for the sample, other than that of {first[0]}")
+            why = of_first = _AUGMENTED
+        # Folders of one class or one camera each have several, and the first is no better than the others;
+        # only a mask of the same drawings is.
+        if first[2] == again[2]:
+            self.labels = [self._withdrawn(each, target.sample, of_first) for each in self.labels]
+        self._refuse(file, target, why)
 
     @staticmethod
-    def _augmented(label: Planned, sample: str) -> Planned:
+    def _withdrawn(label: Planned, sample: str, why: str) -> Planned:
         if label.png is None or label.sample != sample:
             return label
-        return Planned(file=label.file, action="refused", why=_AUGMENTED, sample=sample)
+        return Planned(file=label.file, action="refused", why=why, sample=sample)
 
     def _refuse(self, file: str, target: Target | None, why: str) -> None:
         sample = None if target is None else target.sample

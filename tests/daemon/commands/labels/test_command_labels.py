@@ -176,7 +176,9 @@ def test_a_label_too_large_for_a_request_is_refused_alone(
 
 
 @pytest.mark.usefixtures("daemon")
-def test_two_labels_for_one_sample_are_no_choice_of_ours(bring, ids, folder: Path, paths: StatePaths) -> None:
+def test_two_labels_for_one_sample_are_no_choice_of_ours(
+    bring, store: Store, ids, folder: Path, paths: StatePaths
+) -> None:
     (folder / f"{ids[0]}.png").write_bytes(label(3))
     (folder / "again").mkdir()
     (folder / "again" / f"{ids[0]}.png").write_bytes(label(3))
@@ -185,6 +187,15 @@ def test_two_labels_for_one_sample_are_no_choice_of_ours(bring, ids, folder: Pat
     answer = bring(folder, code=1)
     assert "a second label" in next(each["error"] for each in answer["results"] if each["error"])
     assert (answer["imported"], answer["unchanged"]) == (0, 1)
+    # Of masks of one camera each, or one class each, the first is no better than the others.
+    guard(store, ids[1:2])
+    for number, name in enumerate(("front", "rear"), 1):
+        (folder / name).mkdir()
+        (folder / name / f"{ids[1]}.png").write_bytes(label(number))
+    answer = bring(folder, code=1)
+    assert (answer["imported"], answer["refused"]) == (0, 3)
+    assert [each["error"] for each in answer["results"]].count(None) == 2
+    assert np.all(mask_of(paths, ids[1]) == SENTINEL)
 
 
 @pytest.mark.usefixtures("daemon")
