@@ -25,8 +25,11 @@ _NO_MASKS = frozenset(
 #: Supervisely's drawings, and its masks of the same in a folder beside them.
 _DRAWINGS, _PAINTED = "ann", "masks_machine"
 _CITYSCAPES_DRAWN = re.compile(r"(?:_gt(?:Fine|Coarse))?_polygons\Z")
-#: The last is LabelMe 3.0's mask of one region.
-_NO_MASK_NAMES = re.compile(r"_(?:instanceIds|instanceTrainIds|leftImg8bit|polygons|mask_\d+)\Z")
+#: The last are LabelMe 3.0's mask of one region, and Segments.ai's of instances.
+_NO_MASK_NAMES = re.compile(
+    r"_(?:instanceIds|instanceTrainIds|leftImg8bit|polygons|mask_\d+"
+    r"|label_[\w.-]+_(?:instance(?:_colored)?|coco-panoptic))\Z"
+)
 _ID_SUFFIX = re.compile(r"_label(?:Train)?Ids\Z")
 #: Label Studio's masks of single regions: their names hold a task's number, and no image's name.
 BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+-by-.*", re.DOTALL)

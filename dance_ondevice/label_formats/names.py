@@ -23,9 +23,10 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 #: Prefix that Label Studio's upload adds to a file's name, and its converter to one that it downloads; or a
 #: whole UUID, as other tools put it there.
 _UPLOAD = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-|_)|-|__)(?=.)")
-#: Suffixes of Cityscapes' layout, and of labels in the store.
+#: Suffixes of Cityscapes' layout, of labels in the store, and of Segments.ai's masks.
 _LAYOUT = re.compile(
     r"(?:_leftImg8bit|(?:_gt(?:Fine|Coarse))?_(?:labelIds|labelTrainIds|color)|\.label"
+    r"|_label_[\w.-]+_semantic(?:_colored)?"
     r"|_(?:mask|masks|seg|segmentation|label|labels|gt|annotation|train_id|L))\Z"
 )
 #: Roboflow's addition to the name of each image of a version: the old ending, perhaps twice, and a key.
