@@ -196,8 +196,11 @@ def _nothing(entries: list[Entry], path: Path, kind: str) -> str:
     lossy = sum(entry.path.suffix.lower() in _LOSSY and not _is_no_mask(entry.path) for entry in entries)
     if lossy:
         return f"{text}; {lossy} files are of other kinds of image: masks must be PNG"
+    manifest = path.is_dir() and (path / "manifest.json").is_file() and (path / "labels").is_dir()
+    if not manifest and any(entry.path.suffix.lower() == ".png" for entry in entries):
+        return f"{text}; what it holds in folders such as images is taken for pictures: move masks to labels"
     if others := sorted({entry.path.suffix.lower() for entry in entries} & _OF_OTHERS.keys()):
         return f"{text}; its {others[0]} files, as {_OF_OTHERS[others[0]]}, are not read: export as COCO"
-    if path.is_dir() and (path / "manifest.json").is_file() and (path / "labels").is_dir():
+    if manifest:
         return f"{text}; put the masks of its images into {path / 'labels'}, or a tool's export into {path}"
     return text

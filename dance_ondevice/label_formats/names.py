@@ -27,12 +27,13 @@ _UPLOAD = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-|_)|-|_
 _LAYOUT = re.compile(
     r"(?:_leftImg8bit|(?:_gt(?:Fine|Coarse))?_(?:labelIds|labelTrainIds|color)|\.label"
     r"|_label_[\w.-]+_semantic(?:_colored)?"
-    r"|_(?:mask|masks|seg|segmentation|label|labels|gt|annotation|train_id|L))\Z"
+    r"|[_-](?:mask|masks|seg|segmentation|label|labels|gt|annotation|train_id|L))\Z",
+    re.IGNORECASE,
 )
 #: Roboflow's addition to the name of each image of a version: the old ending, perhaps twice, and a key.
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|webp|bmp|tiff?))+\.rf\.[0-9A-Za-z]+\Z", re.IGNORECASE)
 #: What browsers and desktops add to the name of a second copy.
-_COPY = re.compile(r" ?\(\d{1,3}\)\Z")
+_COPY = re.compile(r"(?: ?\(\d{1,3}\)| (?:- )?copy(?: \d{1,3})?)\Z", re.IGNORECASE)
 #: The end of a sample's id: microseconds since 1970, from 2001 on, and the sequence number.
 _SAMPLE = re.compile(r".-\d{15,17}-\d+\Z", re.DOTALL)
 _LAST_NUMBER = re.compile(r"(\d{1,18})\D*\Z")

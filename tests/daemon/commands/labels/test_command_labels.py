@@ -101,9 +101,11 @@ def test_an_empty_folder_is_no_success(run, folder: Path, paths: StatePaths, dat
         ("labels.txt", "export as COCO"),
         ("inner.zip", "inner.zip is not opened"),
         ("a.tif", "masks must be PNG"),
+        ("images/a.png", "taken for pictures"),
     ],
 )
 def test_what_is_there_instead_is_named(refuse, folder: Path, tmp_path: Path, name: str, told: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"x")
     assert told in " ".join(refuse(zipped(folder, tmp_path / "tool.zip")).split())
 
