@@ -71,14 +71,14 @@ def make_plan(
         UnknownClasses: Names are neither classes nor mapped.
     """
     exports, notes = _read_exports(found, kind)
-    ids = class_map.resolve(regions.names([image for each in exports for image in each.images]), classes)
+    ids = class_map.resolve(regions.names([image for each, _ in exports for image in each.images]), classes)
     planner = _Planner(class_map, classes, targets, spool, root)
     for mask in found.masks:
         planner.add_mask(mask, found)
     if planner.unknown:
         raise unknown_classes(sorted(planner.unknown), classes)
-    for export in exports:
-        planner.add_export(export, ids)
+    for export, folder in exports:
+        planner.add_export(export, ids, folder)
     stop = None
     if not trust_ids and not class_map.names_ids:
         stop = planner.ambiguous or planner.too_many() or planner.binary() or _shifted(planner, root, live)
@@ -90,18 +90,19 @@ def make_plan(
     )
 
 
-def _read_exports(found: Found, kind: str) -> tuple[list[Export], list[str]]:
-    """Read every export; files of unusable formats are ignored if others are usable."""
-    exports: list[Export] = []
+def _read_exports(found: Found, kind: str) -> tuple[list[tuple[Export, str]], list[str]]:
+    """Read every export, with its folder; files of unusable formats are ignored if others are usable."""
+    exports: list[tuple[Export, str]] = []
     others: list[OtherFormat] = []
     for entry in found.exports:
         try:
-            exports.append(read_bytes(str(entry.path), _bytes(entry), kind))
+            export = read_bytes(str(entry.path), _bytes(entry), kind)
+            exports.append((export, str(entry.path.parent)))
         except OtherFormat as error:
             others.append(error)
     if others and not exports and not found.masks:
         raise others[0]
-    notes = [note for export in exports for note in export.notes]
+    notes = [note for export, _ in exports for note in export.notes]
     return exports, [*notes, *(f"passed over: {error}" for error in others)]
 
 
@@ -135,7 +136,7 @@ class _Planner:
 
     def add_mask(self, file: MaskFile, among: Found) -> None:
         """Plan the import of a PNG mask."""
-        name = file.entry.name
+        name, place = file.entry.name, str(file.entry.path)
         if BRUSH_PNG.fullmatch(name):
             why = 'named after a task of Label Studio, not after an image: export as "JSON" there'
             self.labels.append(Planned(file=name, action="refused", why=why))
@@ -154,19 +155,19 @@ class _Planner:
                 self.ids += np.bincount(mask.ravel(), minlength=256)
                 check_label(mask, len(self.classes))
         except (ImageError, LabelError, FormatError) as error:
-            target = self.targets.find(name)
-            self._refuse(name, target, str(error) if target else self.targets.missing(name))
+            target = self.targets.find(place)
+            self._refuse(name, target, str(error) if target else self.targets.missing(place))
             return
-        self._add(name, name, lambda _: mask, ids=plain, place=str(file.entry.path))
+        self._add(name, place, lambda _: mask, ids=plain, place=place)
 
-    def add_export(self, export: Export, ids: Mapping[str, int]) -> None:
-        """Plan the import of every image of an export."""
+    def add_export(self, export: Export, ids: Mapping[str, int], folder: str) -> None:
+        """Plan the import of every image of an export, which lies in a folder."""
         self.labels += [Planned(file=each.image, action="refused", why=each.why) for each in export.refused]
         self.labels += [
             Planned(file=name, action="passed over", why="nobody drew on it") for name in export.undrawn
         ]
         for image in export.images:
-            self._add_drawn(image, ids)
+            self._add_drawn(image, ids, f"{folder}/{image.given or image.image}")
 
     def too_many(self) -> str | None:
         """The message about ids of more classes than there are; None without such ids."""
@@ -203,13 +204,13 @@ class _Planner:
             return []
         return [f"no label, imported or stored, has a pixel of {', '.join(missing)}"]
 
-    def _add_drawn(self, image: Annotated, ids: Mapping[str, int]) -> None:
+    def _add_drawn(self, image: Annotated, ids: Mapping[str, int], path: str) -> None:
         background = self._class_map.background
         if not image.regions:
             if background == IGNORE:
                 self.labels.append(Planned(file=image.image, action="passed over", why="nobody drew on it"))
                 return
-            target = self.targets.find(image.given or image.image)
+            target = self.targets.find(path)
             if target is not None and target.label is not None:
                 why = "nobody drew on it, and the sample has a label"
                 self.labels.append(
@@ -217,7 +218,7 @@ class _Planner:
                 )
                 return
         paint = partial(regions.paint, image, ids, background)
-        self._add(image.image, image.given or image.image, lambda _: paint())
+        self._add(image.image, path, lambda _: paint())
 
     def _add(
         self, file: str, name: str, read: Callable[[Target], Mask], *, ids: bool = False, place: str = ""

@@ -93,7 +93,8 @@ def read_coco(document: object) -> Export:
         except FormatError as error:
             refused.append(Refused(name or f"image {key}", str(error)))
         else:
-            found.append(Annotated(image=name, width=width, height=height, regions=regions))
+            given = str(image.get("file_name", ""))
+            found.append(Annotated(image=name, given=given, width=width, height=height, regions=regions))
     return Export(tuple(found), tuple(refused), tuple(undrawn))
 
 

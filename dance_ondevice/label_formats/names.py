@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 __all__ = [
     "base_name",
+    "folders",
     "last_number",
     "looks_like_image",
     "made_by_roboflow",
@@ -52,6 +53,11 @@ def base_name(path: str) -> str:
     if "://" in path:
         path = unquote(path.partition("?")[0])
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def folders(path: str) -> list[str]:
+    """Return the names of the folders in a path with slashes or backslashes."""
+    return path.replace("\\", "/").split("/")[:-1]
 
 
 def looks_like_image(name: str) -> bool:

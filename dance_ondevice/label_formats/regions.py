@@ -69,7 +69,7 @@ class Annotated:
         image: File name of the image, without folders.
         width: Width of the image in pixels.
         height: Height of the image in pixels.
-        given: Name in the export, if ``image`` is without the prefix of a tool.
+        given: Name in the export, if ``image`` is without its folders or the prefix of a tool.
         regions: Drawings; empty without any.
     """
 

@@ -12,6 +12,7 @@ from label_imports import (
     CAR,
     SENTINEL,
     SIZE,
+    add,
     coco,
     guard,
     label,
@@ -55,6 +56,21 @@ def test_with_a_camera_the_last_number_is_the_sequence_number(
     assert "1 imported, 1 refused" in done.stdout
     assert "a date or a hash" in " ".join(done.stdout.split())
     assert [row["seq"] for row in rows(paths).values() if row["label_path"]] == [2]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_folder_that_is_called_as_another_camera_is_left_out(
+    bring, store: Store, ids, folder: Path, paths: StatePaths
+) -> None:
+    add(store, "rear-1700000000000000-7", "rear")
+    for name, number in (("front/0000.png", 1), ("rear/0001.png", 2)):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(label(number))
+    write(folder / "a.json", coco("rear\\0002.jpg", annotations=[CAR]))
+    answer = bring(folder, "--camera", "front", code=1)
+    assert (answer["imported"], answer["refused"]) == (1, 2)
+    assert all("another camera, 'rear'" in each["error"] for each in answer["results"] if each["error"])
+    assert np.all(mask_of(paths, ids[0]) == 1)
 
 
 @pytest.mark.usefixtures("daemon")
