@@ -55,9 +55,14 @@ _OTHERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("Hasty's JSON", frozenset({"label_classes", "images"})),
     ("SuperAnnotate's JSON", frozenset({"metadata", "instances"})),
     ("BDD100K's JSON", frozenset({"frames", "config"})),
+    ("BDD100K's JSON", frozenset({"name", "labels"})),
     ("Mapillary Vistas' polygons", frozenset({"width", "height", "objects"})),
     ("ISAT's JSON", frozenset({"info", "objects"})),
-    ("Segment Anything's JSON, which has no classes and", frozenset({"image", "annotations"})),
+    (
+        "JSON of Segment Anything (without classes) or CreateML (boxes)",
+        frozenset({"image", "annotations"}),
+    ),
+    ("SageMaker's manifest", frozenset({"source-ref"})),
     ("GeoJSON", frozenset({"type", "features"})),
 )
 

@@ -270,6 +270,8 @@ def test_the_format_is_told_from_the_content(tmp_path: Path) -> None:
         ('{"dm_format_version": "1.0", "infos": {}, "categories": {}, "items": []}', "datumaro's JSON"),
         ('{"front-1-1.jpg9": {"filename": "front-1-1.jpg", "regions": []}}', "VGG Image Annotator's JSON"),
         ('{"info": {"description": "ISAT"}, "objects": []}', "ISAT's JSON"),
+        ('[{"image": "front-1-1.jpg", "annotations": []}]', "CreateML"),
+        ('{"front": [{"id": 1}]}', "none of"),
         ("0 0.1 0.1 0.5 0.1 0.5 0.5\n", "YOLO"),
         ('[{"id": "a", "externalId": "front-1-1.jpg", "labels": []}]', "Kili's JSON"),
         ('{"type": "FeatureCollection", "features": []}', "GeoJSON"),
