@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +77,8 @@ def make_plan(
         planner.add_mask(mask, found)
     if planner.unknown:
         raise unknown_classes(sorted(planner.unknown), classes)
-    for export, folder in exports:
-        planner.add_export(export, ids, folder)
+    for export, path in exports:
+        planner.add_export(export, ids, path)
     stop = None
     if not trust_ids and not class_map.names_ids:
         stop = planner.ambiguous or planner.too_many() or planner.binary() or _shifted(planner, root, live)
@@ -90,14 +90,14 @@ def make_plan(
     )
 
 
-def _read_exports(found: Found, kind: str) -> tuple[list[tuple[Export, str]], list[str]]:
-    """Read every export, with its folder; files of unusable formats are ignored if others are usable."""
-    exports: list[tuple[Export, str]] = []
+def _read_exports(found: Found, kind: str) -> tuple[list[tuple[Export, PurePath]], list[str]]:
+    """Read every export, with its path; files of unusable formats are ignored if others are usable."""
+    exports: list[tuple[Export, PurePath]] = []
     others: list[OtherFormat] = []
     for entry in found.exports:
         try:
             export = read_bytes(str(entry.path), _bytes(entry), kind)
-            exports.append((export, str(entry.path.parent)))
+            exports.append((export, entry.path))
         except OtherFormat as error:
             others.append(error)
     if others and not exports and not found.masks:
@@ -158,16 +158,16 @@ class _Planner:
             target = self.targets.find(place)
             self._refuse(name, target, str(error) if target else self.targets.missing(place))
             return
-        self._add(name, place, lambda _: mask, ids=plain, place=place)
+        self._add(name, place, lambda _: mask, ids=plain)
 
-    def add_export(self, export: Export, ids: Mapping[str, int], folder: str) -> None:
-        """Plan the import of every image of an export, which lies in a folder."""
+    def add_export(self, export: Export, ids: Mapping[str, int], path: PurePath) -> None:
+        """Plan the import of every image of an export, a file at a path."""
         self.labels += [Planned(file=each.image, action="refused", why=each.why) for each in export.refused]
         self.labels += [
             Planned(file=name, action="passed over", why="nobody drew on it") for name in export.undrawn
         ]
         for image in export.images:
-            self._add_drawn(image, ids, f"{folder}/{image.given or image.image}")
+            self._add_drawn(image, ids, path)
 
     def too_many(self) -> str | None:
         """The message about ids of more classes than there are; None without such ids."""
@@ -204,7 +204,8 @@ class _Planner:
             return []
         return [f"no label, imported or stored, has a pixel of {', '.join(missing)}"]
 
-    def _add_drawn(self, image: Annotated, ids: Mapping[str, int], path: str) -> None:
+    def _add_drawn(self, image: Annotated, ids: Mapping[str, int], export: PurePath) -> None:
+        path = f"{export.parent}/{image.given or image.image}"
         background = self._class_map.background
         if not image.regions:
             if background == IGNORE:
@@ -218,15 +219,21 @@ class _Planner:
                 )
                 return
         paint = partial(regions.paint, image, ids, background)
-        self._add(image.image, path, lambda _: paint())
+        self._add(image.image, path, lambda _: paint(), export=export)
 
     def _add(
-        self, file: str, name: str, read: Callable[[Target], Mask], *, ids: bool = False, place: str = ""
+        self,
+        file: str,
+        path: str,
+        read: Callable[[Target], Mask],
+        *,
+        ids: bool = False,
+        export: PurePath | None = None,
     ) -> None:
-        """Plan a label whose file was read; ``place`` is the file's path, if it has one of its own."""
-        target = self.targets.find(name)
+        """Plan a label whose file was read: a mask at a path, or a drawing in an export."""
+        target = self.targets.find(path)
         if target is None:
-            self._refuse(file, None, self.targets.missing(name))
+            self._refuse(file, None, self.targets.missing(path))
             return
         try:
             mask = _fitted(read(target), target, file)
@@ -239,9 +246,10 @@ class _Planner:
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
             return
         png = encode_label(mask)
-        first = self._seen.setdefault(target.sample, (place or file, png, bool(place)))
-        if first[1] is not png:
-            self._add_again(file, target, first, (place or file, png, bool(place)))
+        this = (path if export is None else f"{file} in {export}", png, export is None)
+        first = self._seen.setdefault(target.sample, this)
+        if first is not this:
+            self._add_again(file, target, first, this)
             return
         self._classes_imported |= {int(i) for i in np.flatnonzero(counts[:IGNORE])}
         known = self._imported_before(target, mask)

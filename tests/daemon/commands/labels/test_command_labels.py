@@ -214,6 +214,11 @@ def test_two_labels_for_one_sample_are_no_choice_of_ours(
     assert (answer["imported"], answer["refused"]) == (0, 3)
     assert [each["error"] for each in answer["results"]].count(None) == 2
     assert np.all(mask_of(paths, ids[1]) == SENTINEL)
+    for number, name in enumerate(("friday", "monday"), 1):
+        drawn = [{**CAR, "segmentation": [[0, 0, 8 * number, 0, 8 * number, 8]]}]
+        write(folder / f"{name}.json", coco(f"{ids[2]}.jpg", annotations=drawn))
+    why = [each["error"] for each in bring(folder, code=1)["results"] if each["sample"] == ids[2]]
+    assert [each.rpartition(" in ")[2] for each in why] == ["monday.json", "friday.json"]
 
 
 @pytest.mark.usefixtures("daemon")
