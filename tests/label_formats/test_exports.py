@@ -96,6 +96,13 @@ def test_an_outline_of_a_large_image_is_no_larger_for_being_drawn_in_bands() -> 
     np.testing.assert_array_equal(mask, expected)
 
 
+def test_an_id_in_quotes_is_the_same_id() -> None:
+    document = coco({"category_id": "1", "segmentation": [[0, 0, 4, 0, 4, 3]]})
+    document["annotations"][0]["image_id"] = str(document["images"][0]["id"])
+    (image,) = read_coco(document).images
+    assert len(image.regions) == 1
+
+
 def test_outlines_that_were_traced_along_pixels_hold_them_all() -> None:
     import cv2
 
