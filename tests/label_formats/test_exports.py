@@ -229,6 +229,8 @@ def test_label_studio_polygons_are_percent_and_names_lose_the_uploads_prefix() -
     [
         ("/data/local-files/?d=set/front-1-1.jpg", "front-1-1.jpg"),
         ("https://host/a%20b/front-1-1.jpg?x=1", "front-1-1.jpg"),
+        ("/tasks/5/resolve/?fileuri=czM6Ly9idWNrZXQvc2V0L2Zyb250LTEtMS5qcGc=", "front-1-1.jpg"),
+        ("/tasks/5/presign/?fileuri=\N{MICRO SIGN}", "presign"),
         ("front-1-1.jpg", "front-1-1.jpg"),
     ],
 )
