@@ -203,6 +203,8 @@ def stream(
     if frames.unreadable:
         file, why = next(iter(frames.unreadable.items()))
         raise WorkFailed(f"{len(frames.unreadable)} of the files were not sent, such as {file}: {why}")
+    if not summary.sent:
+        raise WorkFailed(f"{source} gave no frame: it is damaged, or was not written to its end")
     if not summary.complete:
         ctx.exit(1)
 

@@ -16,6 +16,7 @@ __all__ = [
     "Agreement",
     "agreement",
     "another_list_text",
+    "binary_text",
     "compared",
     "id_shares",
     "of_another_list",
@@ -161,6 +162,19 @@ def id_shares(counts: NDArray[np.int64]) -> str:
 def only_ends(counts: NDArray[np.int64]) -> bool:
     """Whether masks hold only 0 and 255, like a mask of one class that is made for viewing."""
     return bool(counts[0] and counts[IGNORE] and counts[1:IGNORE].sum() == 0)
+
+
+def binary_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """The message about masks of 0 and 255 alone."""
+    rest = classes[0] if len(classes) == 2 else "ignore"
+    return (
+        "the masks hold 0 and 255 alone. In such masks, made for the eye, 255 usually is what was drawn, and "
+        f"here it is ignored, while 0 is {classes[0]}. Nothing was imported.\nThe ids are "
+        f"{id_shares(counts)}. Say what they are with --class-map and\n\n[classes]\n"
+        f'0 = "{rest}"\n255 = "{classes[1]}"\n# the classes are: {", ".join(classes)}\n\nIf 0 is '
+        f"{classes[0]} and 255 to be ignored, give --trust-ids. Of masks of one class each, several for an "
+        "image, export COCO instead"
+    )
 
 
 def compared(

@@ -25,8 +25,11 @@ _NO_MASKS = frozenset(
 #: Supervisely's drawings, and its masks of the same in a folder beside them.
 _DRAWINGS, _PAINTED = "ann", "masks_machine"
 _CITYSCAPES_DRAWN = re.compile(r"(?:_gt(?:Fine|Coarse))?_polygons\Z")
-#: The last is LabelMe 3.0's mask of one region.
-_NO_MASK_NAMES = re.compile(r"_(?:instanceIds|instanceTrainIds|leftImg8bit|polygons|mask_\d+)\Z")
+#: The last are LabelMe 3.0's mask of one region, and Segments.ai's of instances.
+_NO_MASK_NAMES = re.compile(
+    r"_(?:instanceIds|instanceTrainIds|leftImg8bit|polygons|mask_\d+"
+    r"|label_[\w.-]+_(?:instance(?:_colored)?|coco-panoptic))\Z"
+)
 _ID_SUFFIX = re.compile(r"_label(?:Train)?Ids\Z")
 #: Label Studio's masks of single regions: their names hold a task's number, and no image's name.
 BRUSH_PNG = re.compile(r"task-\d+-annotation-\d+-by-.*", re.DOTALL)
@@ -39,6 +42,7 @@ _EXPORTS = (".json", ".xml")
 #: Endings of labels that are not read, and who has them.
 _OF_OTHERS = {
     ".txt": "YOLO has them",
+    ".csv": "VGG Image Annotator has them",
     ".ndjson": "Labelbox has them",
     ".jsonl": "Roboflow has them",
     ".geojson": "maps have them",
@@ -192,8 +196,11 @@ def _nothing(entries: list[Entry], path: Path, kind: str) -> str:
     lossy = sum(entry.path.suffix.lower() in _LOSSY and not _is_no_mask(entry.path) for entry in entries)
     if lossy:
         return f"{text}; {lossy} files are of other kinds of image: masks must be PNG"
+    manifest = path.is_dir() and (path / "manifest.json").is_file() and (path / "labels").is_dir()
+    if not manifest and any(entry.path.suffix.lower() == ".png" for entry in entries):
+        return f"{text}; what it holds in folders such as images is taken for pictures: move masks to labels"
     if others := sorted({entry.path.suffix.lower() for entry in entries} & _OF_OTHERS.keys()):
         return f"{text}; its {others[0]} files, as {_OF_OTHERS[others[0]]}, are not read: export as COCO"
-    if path.is_dir() and (path / "manifest.json").is_file() and (path / "labels").is_dir():
+    if manifest:
         return f"{text}; put the masks of its images into {path / 'labels'}, or a tool's export into {path}"
     return text

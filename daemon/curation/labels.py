@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,17 +71,17 @@ def make_plan(
         UnknownClasses: Names are neither classes nor mapped.
     """
     exports, notes = _read_exports(found, kind)
-    ids = class_map.resolve(regions.names([image for each in exports for image in each.images]), classes)
+    ids = class_map.resolve(regions.names([image for each, _ in exports for image in each.images]), classes)
     planner = _Planner(class_map, classes, targets, spool, root)
     for mask in found.masks:
         planner.add_mask(mask, found)
     if planner.unknown:
         raise unknown_classes(sorted(planner.unknown), classes)
-    for export in exports:
-        planner.add_export(export, ids)
+    for export, path in exports:
+        planner.add_export(export, ids, path)
     stop = None
     if not trust_ids and not class_map.names_ids:
-        stop = planner.ambiguous or planner.too_many() or _shifted(planner, root, live)
+        stop = planner.ambiguous or planner.too_many() or planner.binary() or _shifted(planner, root, live)
     return Plan(
         labels=tuple(planner.labels),
         notes=(*notes, *planner.notes()),
@@ -90,18 +90,19 @@ def make_plan(
     )
 
 
-def _read_exports(found: Found, kind: str) -> tuple[list[Export], list[str]]:
-    """Read every export; files of unusable formats are ignored if others are usable."""
-    exports: list[Export] = []
+def _read_exports(found: Found, kind: str) -> tuple[list[tuple[Export, PurePath]], list[str]]:
+    """Read every export, with its path; files of unusable formats are ignored if others are usable."""
+    exports: list[tuple[Export, PurePath]] = []
     others: list[OtherFormat] = []
     for entry in found.exports:
         try:
-            exports.append(read_bytes(str(entry.path), _bytes(entry), kind))
+            export = read_bytes(str(entry.path), _bytes(entry), kind)
+            exports.append((export, entry.path))
         except OtherFormat as error:
             others.append(error)
     if others and not exports and not found.masks:
         raise others[0]
-    notes = [note for export in exports for note in export.notes]
+    notes = [note for export, _ in exports for note in export.notes]
     return exports, [*notes, *(f"passed over: {error}" for error in others)]
 
 
@@ -129,12 +130,13 @@ class _Planner:
         self._class_map = class_map
         self._root = root
         self._bases: dict[int, int] = {}
-        self._seen: dict[str, tuple[str, bytes]] = {}
+        #: By sample, the first label's file, PNG, and whether it was a mask.
+        self._seen: dict[str, tuple[str, bytes, bool]] = {}
         self._classes_imported: set[int] = set()
 
     def add_mask(self, file: MaskFile, among: Found) -> None:
         """Plan the import of a PNG mask."""
-        name = file.entry.name
+        name, place = file.entry.name, str(file.entry.path)
         if BRUSH_PNG.fullmatch(name):
             why = 'named after a task of Label Studio, not after an image: export as "JSON" there'
             self.labels.append(Planned(file=name, action="refused", why=why))
@@ -153,19 +155,19 @@ class _Planner:
                 self.ids += np.bincount(mask.ravel(), minlength=256)
                 check_label(mask, len(self.classes))
         except (ImageError, LabelError, FormatError) as error:
-            target = self.targets.find(name)
-            self._refuse(name, target, str(error) if target else self.targets.missing(name))
+            target = self.targets.find(place)
+            self._refuse(name, target, str(error) if target else self.targets.missing(place))
             return
-        self._add(name, name, lambda _: mask, ids=plain, place=str(file.entry.path))
+        self._add(name, place, lambda _: mask, ids=plain)
 
-    def add_export(self, export: Export, ids: Mapping[str, int]) -> None:
-        """Plan the import of every image of an export."""
+    def add_export(self, export: Export, ids: Mapping[str, int], path: PurePath) -> None:
+        """Plan the import of every image of an export, a file at a path."""
         self.labels += [Planned(file=each.image, action="refused", why=each.why) for each in export.refused]
         self.labels += [
             Planned(file=name, action="passed over", why="nobody drew on it") for name in export.undrawn
         ]
         for image in export.images:
-            self._add_drawn(image, ids)
+            self._add_drawn(image, ids, path)
 
     def too_many(self) -> str | None:
         """The message about ids of more classes than there are; None without such ids."""
@@ -174,6 +176,12 @@ class _Planner:
             return label_checks.too_many_text(self.ids, self.classes)
         if label_checks.of_another_list(self.ids, n):
             return label_checks.another_list_text(self.ids, self.classes)
+        return None
+
+    def binary(self) -> str | None:
+        """The message about masks of 0 and 255 alone; None without such, or where there is one class."""
+        if len(self.classes) > 1 and label_checks.only_ends(self.ids):
+            return label_checks.binary_text(self.ids, self.classes)
         return None
 
     def hint(self) -> str | None:
@@ -194,21 +202,16 @@ class _Planner:
         missing = [name for index, name in enumerate(self.classes) if index not in seen]
         if not missing:
             return []
-        note = f"no label, imported or stored, has a pixel of {', '.join(missing)}"
-        if label_checks.only_ends(self.ids):
-            note += (
-                f": the masks hold 0 and 255 alone, and 255 means ignore. If it is meant to be {missing[0]}, "
-                f'give --class-map with\n\n[classes]\n255 = "{missing[0]}"'
-            )
-        return [note]
+        return [f"no label, imported or stored, has a pixel of {', '.join(missing)}"]
 
-    def _add_drawn(self, image: Annotated, ids: Mapping[str, int]) -> None:
+    def _add_drawn(self, image: Annotated, ids: Mapping[str, int], export: PurePath) -> None:
+        path = f"{export.parent}/{image.given or image.image}"
         background = self._class_map.background
         if not image.regions:
             if background == IGNORE:
                 self.labels.append(Planned(file=image.image, action="passed over", why="nobody drew on it"))
                 return
-            target = self.targets.find(image.given or image.image)
+            target = self.targets.find(path)
             if target is not None and target.label is not None:
                 why = "nobody drew on it, and the sample has a label"
                 self.labels.append(
@@ -216,15 +219,21 @@ class _Planner:
                 )
                 return
         paint = partial(regions.paint, image, ids, background)
-        self._add(image.image, image.given or image.image, lambda _: paint())
+        self._add(image.image, path, lambda _: paint(), export=export)
 
     def _add(
-        self, file: str, name: str, read: Callable[[Target], Mask], *, ids: bool = False, place: str = ""
+        self,
+        file: str,
+        path: str,
+        read: Callable[[Target], Mask],
+        *,
+        ids: bool = False,
+        export: PurePath | None = None,
     ) -> None:
-        """Plan a label whose file was read; ``place`` is the file's path, if it has one of its own."""
-        target = self.targets.find(name)
+        """Plan a label whose file was read: a mask at a path, or a drawing in an export."""
+        target = self.targets.find(path)
         if target is None:
-            self._refuse(file, None, self.targets.missing(name))
+            self._refuse(file, None, self.targets.missing(path))
             return
         try:
             mask = _fitted(read(target), target, file)
@@ -237,9 +246,10 @@ class _Planner:
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
             return
         png = encode_label(mask)
-        first = self._seen.setdefault(target.sample, (place or file, png))
-        if first[1] is not png:
-            self._add_again(file, target, first, png)
+        this = (path if export is None else f"{file} in {export}", png, export is None)
+        first = self._seen.setdefault(target.sample, this)
+        if first is not this:
+            self._add_again(file, target, first, this)
             return
         self._classes_imported |= {int(i) for i in np.flatnonzero(counts[:IGNORE])}
         known = self._imported_before(target, mask)
@@ -267,22 +277,30 @@ class _Planner:
         except (OSError, ImageError):
             return False  # damaged or evicted: it is written anew, or refused by the daemon
 
-    def _add_again(self, file: str, target: Target, first: tuple[str, bytes], png: bytes) -> None:
-        if first[1] == png:
+    def _add_again(
+        self, file: str, target: Target, first: tuple[str, bytes, bool], again: tuple[str, bytes, bool]
+    ) -> None:
+        if first[1] == again[1]:
             why = f"the same label as {first[0]}"
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
-        elif made_by_roboflow(file) and made_by_roboflow(first[0]):
+            return
+        why, of_first = (
+            f"a second label for the sample, other than that of {each[0]}" for each in (first, again)
+        )
+        if made_by_roboflow(file) and made_by_roboflow(first[0]):
             # The first may be turned or mirrored as well as the second.
-            self.labels = [self._augmented(each, target.sample) for each in self.labels]
-            self._refuse(file, target, _AUGMENTED)
-        else:
-            self._refuse(file, target, f"a second label for the sample, other than that of {first[0]}")
+            why = of_first = _AUGMENTED
+        # Folders of one class or one camera each have several, and the first is no better than the others;
+        # only a mask of the same drawings is.
+        if first[2] == again[2]:
+            self.labels = [self._withdrawn(each, target.sample, of_first) for each in self.labels]
+        self._refuse(file, target, why)
 
     @staticmethod
-    def _augmented(label: Planned, sample: str) -> Planned:
+    def _withdrawn(label: Planned, sample: str, why: str) -> Planned:
         if label.png is None or label.sample != sample:
             return label
-        return Planned(file=label.file, action="refused", why=_AUGMENTED, sample=sample)
+        return Planned(file=label.file, action="refused", why=why, sample=sample)
 
     def _refuse(self, file: str, target: Target | None, why: str) -> None:
         sample = None if target is None else target.sample

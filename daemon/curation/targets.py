@@ -47,12 +47,15 @@ class Targets:
         """``camera``: match by the name's last number, the sequence number, among its samples."""
         self._database = database
         self._camera = camera
+        rows = database.query("select distinct camera from samples")
+        self._others = frozenset(row["camera"] for row in rows) - {camera}
 
     def find(self, name: str) -> Target | None:
-        """The one sample that a file's name means, by the rule of ``names.stems``, else by its number.
+        """The one sample that a file's path means, by the rule of ``names.stems``, else by its number.
 
         None where there is no such sample, or several with that number. The number in a sample's id is not
-        looked for: a sample that is gone must not lend its label to another one of that number.
+        looked for: a sample that is gone must not lend its label to another one of that number. Nor is one in
+        a folder that is called as another camera.
         """
         for stem in names.stems(name):
             rows = self._select("id = ?", stem)
@@ -60,6 +63,8 @@ class Targets:
                 return rows[0]
         number = names.last_number(name)
         if self._camera is None or number is None or names.names_a_sample(name):
+            return None
+        if self._of_another(name):
             return None
         rows = self._select("camera = ? and seq = ?", self._camera, number)
         return rows[0] if len(rows) == 1 else None
@@ -78,12 +83,18 @@ class Targets:
             )
         if not self._select("camera = ?", self._camera):
             return f"no sample of this name, and none of a camera {self._camera!r}: is that its name?"
+        if other := self._of_another(name):
+            return f"no sample of this name, and its folder is called as another camera, {other!r}"
         if names.last_number(name) is None:
             return "no sample of this name, and no sequence number at its end (a date or a hash holds none)"
         return (
             f"no sample of this name, and not one of the camera {self._camera!r} alone whose sequence number "
             "is the last number in it"
         )
+
+    def _of_another(self, path: str) -> str:
+        """The other camera that a folder of a path is called as; "" for none."""
+        return next((part for part in names.folders(path) if part in self._others), "")
 
     def nearest_labelled(self, target: Target) -> Target | None:
         """The sample itself if it has a label, else its camera's nearest in time with one of that size."""

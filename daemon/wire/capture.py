@@ -86,14 +86,26 @@ def open_capture(where: str | int, timeout: float = 10.0) -> Capture:
     return cv2.VideoCapture(where, cv2.CAP_ANY, options)
 
 
-def footage(capture: Capture) -> Iterator[NDArray[np.uint8]]:
-    """Yields the frames of an opened video, (h, w, 3) BGR, and closes it at its end."""
+def footage(capture: Capture) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
+    """Yields the frames of an opened video, and closes it at its end.
+
+    Each is (h, w, 3) BGR, with its time in seconds after the first one; None where the file has no times that
+    rise.
+    """
+    import cv2
+
+    first: float | None = None
+    last = -1.0
     try:
         while True:
             there, bgr = capture.read()
             if not there:
                 return
-            yield bgr
+            at = capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
+            first = at if first is None else first
+            rises = at >= 0 and at - first > last
+            last = max(last, at - first)
+            yield (at - first if rises else None), bgr
     finally:
         capture.release()
 

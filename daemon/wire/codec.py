@@ -110,7 +110,8 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
     except UnicodeDecodeError as error:
         raise WireError("header", f"the header is not UTF-8: {error.reason} at byte {error.start}") from error
     except (msgspec.MsgspecError, RecursionError) as error:
-        raise WireError("header", f"the header is not a JSON object: {error}") from error
+        topic = "; the second part looks like one: send no topic before it" if _leads(parts[1:2]) else ""
+        raise WireError("header", f"the header is not a JSON object: {error}{topic}") from error
     # Checked only now, so that the refusal can name the message, in the sender's own protocol.
     count = count or len(parts)
     # A goodbye of NetGear has no image.
@@ -272,6 +273,11 @@ def parse_mask(parts: Sequence[Buffer]) -> MaskMessage:
     if bytes(parts[0]) != f"mask/{header.camera}".encode():
         raise WireError("camera", f"the topic {show(bytes(parts[0]))} is not that of {header.camera}")
     return MaskMessage(header=header, png=bytes(parts[2]))
+
+
+def _leads(parts: Sequence[Buffer]) -> bool:
+    """Whether the first part there is begins like a header."""
+    return bool(parts) and bytes(parts[0][:1]) == b"{"
 
 
 def _parse_frame(text: str, peek: _Peek, parts: Sequence[Buffer], limits: sections.Ingest) -> FrameMessage:

@@ -6,6 +6,7 @@ from the subscriptions (XPUB, which SUB sockets accept like a PUB).
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -196,7 +197,7 @@ class AnsweredLink:
             self._socket.connect(self.endpoint)
         except zmq.ZMQError as error:
             self._close()
-            raise LinkError(f"cannot connect to {self.endpoint}: {error}") from error
+            raise LinkError(f"cannot connect to {self.endpoint}: {_told(error)}") from error
 
     def _close(self) -> None:
         self._socket.disable_monitor()
@@ -239,7 +240,7 @@ class PublishedLink:
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self.close(at_once=True)
-            raise LinkError(f"cannot publish on {endpoint}: {error}") from error
+            raise LinkError(f"cannot publish on {endpoint}: {_told(error)}") from error
         self.endpoint = self._socket.getsockopt_string(zmq.LAST_ENDPOINT)
 
     @property
@@ -274,3 +275,9 @@ class PublishedLink:
         self._socket.close(0 if at_once else _PUBLISH_LINGER)
         if self._authenticator is not None:
             self._authenticator.stop()
+
+
+def _told(error: zmq.ZMQError) -> str:
+    """The text of an error, with the form of an endpoint where that was wrong."""
+    malformed = error.errno in (errno.EINVAL, errno.EPROTONOSUPPORT)
+    return f"{error}; an endpoint is tcp://HOST:PORT or ipc://PATH" if malformed else str(error)

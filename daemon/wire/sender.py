@@ -352,8 +352,9 @@ def stream(
     ones would pile up in the camera's buffers, and all later ones come late by as much.
 
     Frames are numbered from 0. A live frame was captured when it was read. Stored footage gets times one
-    frame interval apart (1 / ``fps``, else the video's own, else 1 s) that end now: sent again tomorrow, it
-    is new footage, while frames that are stored already are still recognised by number and content.
+    frame interval apart (1 / ``fps``, else the video's own times or rate, else 1 s) that end now: sent again
+    tomorrow, it is new footage, while frames that are stored already are still recognised by number and
+    content.
 
     If the source fails, the answers to the frames already sent are still waited for.
 
@@ -375,7 +376,12 @@ def stream(
     frames = islice(_paced(source, sender, fps, monotonic(), monotonic), limit)
     try:
         for seq, frame in enumerate(frames):
-            captured_at = clock() if source.live or total is None else began - (total - 1 - seq) * interval
+            if source.live or total is None:
+                captured_at = clock()
+            else:
+                # Of a recording of variable rate, the count and the rate in its header are estimates.
+                since = seq * interval if fps or frame.at is None else frame.at
+                captured_at = min(began - (total - 1) * interval + since, clock())
             sender.send(frame, seq=seq, captured_at=round(captured_at, 6))
     except OSError:
         sender.finish()

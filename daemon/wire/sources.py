@@ -35,12 +35,16 @@ class SourceError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class SourceFrame:
-    """An encoded image, with its label if there is one and it was asked for."""
+    """An encoded image, with its label if there is one and it was asked for.
+
+    ``at`` is its time in seconds after the first frame of the same recording; None where it is unknown.
+    """
 
     name: str
     encoding: Literal["jpeg", "png", "webp"]
     image: bytes
     label: bytes | None = None
+    at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,11 +236,15 @@ def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: 
     count, fps = int(opened.get(cv2.CAP_PROP_FRAME_COUNT)), opened.get(cv2.CAP_PROP_FPS)
     # A URL with a known number of frames is a remote file: it ends.
     endless = live and count <= 0
-    bgrs = capture.live(spec, opened, reopen, silence) if endless else capture.footage(opened)
+    timed = (
+        ((None, bgr) for bgr in capture.live(spec, opened, reopen, silence))
+        if endless
+        else capture.footage(opened)
+    )
     return Source(
         frames=(
-            SourceFrame(name=str(index), encoding="jpeg", image=images.encode_jpeg(bgr))
-            for index, bgr in enumerate(bgrs)
+            SourceFrame(name=str(index), encoding="jpeg", image=images.encode_jpeg(bgr), at=at)
+            for index, (at, bgr) in enumerate(timed)
         ),
         live=live,
         endless=endless,

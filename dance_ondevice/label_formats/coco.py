@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -30,6 +31,7 @@ __all__ = ["is_coco", "looks_like", "read", "read_coco"]
 
 #: By how much a fraction may leave the image, and a position the first pixel, after rounding.
 _OVER = 0.01
+_WHOLE = re.compile(r"0|[1-9][0-9]{0,17}")
 
 
 def looks_like(file: LabelFile) -> bool:
@@ -93,7 +95,8 @@ def read_coco(document: object) -> Export:
         except FormatError as error:
             refused.append(Refused(name or f"image {key}", str(error)))
         else:
-            found.append(Annotated(image=name, width=width, height=height, regions=regions))
+            given = str(image.get("file_name", ""))
+            found.append(Annotated(image=name, given=given, width=width, height=height, regions=regions))
     return Export(tuple(found), tuple(refused), tuple(undrawn))
 
 
@@ -203,7 +206,12 @@ def _by_id(entries: object, kind: str) -> dict[object, Mapping[str, Any]]:
 
 
 def _key(value: object) -> object:
-    """Return an id, which tables with a missing value write as 1.0, as the whole number that it means."""
+    """Return an id as the whole number that it means, if any.
+
+    Tables with a missing value write 1 as 1.0, and some tools write it as "1" where it is referred to.
+    """
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 

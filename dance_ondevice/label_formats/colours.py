@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -85,6 +86,8 @@ def read_table(name: str, data: bytes) -> ColourTable:
         raise FormatError(f"{name} is no text in UTF-8: {error}") from error
     lines = [line for line in text.splitlines() if line.strip()]
     try:
+        if name.lower().endswith(".csv") and lines and ";" in lines[0] and "," not in lines[0]:
+            lines = _with_commas(lines)
         return _table(name, lines)
     except csv.Error as error:
         raise FormatError(f"{name} is no table of names: {error}") from error
@@ -112,6 +115,13 @@ def _table(name: str, lines: Sequence[str]) -> ColourTable:
         named = ", ".join(name for name, colour in rows if colour == twice[0])
         raise FormatError(f"{name} gives one colour, {twice[0]}, to {named}: give each name its own colour")
     return ColourTable(name, tuple(rows))
+
+
+def _with_commas(lines: Sequence[str]) -> list[str]:
+    """Return a table with commas for one with semicolons, as spreadsheets save it in many countries."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerows(csv.reader(lines, delimiter=";"))
+    return out.getvalue().splitlines()
 
 
 def parse_colour(text: str) -> Colour | None:

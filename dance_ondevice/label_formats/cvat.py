@@ -87,7 +87,8 @@ def read_cvat(data: bytes) -> Export:
         except FormatError as error:
             refused.append(Refused(name or f"image {image.get('id')}", str(error)))
         else:
-            images.append(Annotated(image=name, width=width, height=height, regions=regions))
+            given = image.get("name", "")
+            images.append(Annotated(image=name, given=given, width=width, height=height, regions=regions))
             passed.update(flat)
     notes = (f"shapes without an area skipped: {_counted(passed)}",) if passed else ()
     return Export(tuple(images), tuple(refused), notes=notes)

@@ -79,6 +79,10 @@ class LabelFile:
             return FormatError(f"it is a {kind} archive: unpack it, and name the folder")
         if self._is_lines():
             return FormatError("it is one JSON document a line, which is not read: export COCO with outlines")
+        if self.name.lower().endswith((".txt", ".csv")):
+            return FormatError(
+                "it is text, as YOLO and others write labels, which is not read: export COCO with outlines"
+            )
         return FormatError(f"no JSON: {error}")
 
     def _is_lines(self) -> bool:

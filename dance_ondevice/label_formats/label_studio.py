@@ -368,5 +368,14 @@ def _of_address(address: str) -> str:
     # Local storage puts the path into the query: /data/local-files/?d=folder/name.jpg
     query = parse_qs(url.query)
     values = [value for given in query.values() for value in given]
+    values += [_unquoted(value) for value in query.get("fileuri", [])]
     inside = [*(value for value in values if looks_like_image(value)), *query.get("d", [])]
     return base_name(inside[0] if inside else unquote(url.path))
+
+
+def _unquoted(address: str) -> str:
+    """Return the address in a bucket for which the server's own stands, as base64; "" if it is none."""
+    try:
+        return base64.b64decode(address + "=" * (-len(address) % 4), altchars=b"-_", validate=True).decode()
+    except ValueError:  # not base64, or not text in it
+        return ""

@@ -1,4 +1,4 @@
-"""LabelMe's JSON, one file for each image, and the polygons of Cityscapes, which look alike."""
+"""LabelMe's and X-AnyLabeling's JSON, one file for each image, and the polygons of Cityscapes."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ __all__ = ["looks_like", "read"]
 
 #: Shapes without an area.
 _FLAT = frozenset({"point", "points", "line", "linestrip"})
+#: Shapes given by their corners; the last two are X-AnyLabeling's, whose rectangles have four as well.
+_CORNERS = ("polygon", "oriented_rectangle", "rotation", "quadrilateral")
 _CITYSCAPES = "_gtFine_polygons.json", "_gtCoarse_polygons.json", "_polygons.json"
 
 
@@ -100,7 +102,7 @@ def _cityscapes(name: str, document: Mapping[str, Any]) -> tuple[Annotated, Coun
 
 def _paint(kind: str, shape: Mapping[str, Any]) -> Paint:
     points = _points(shape.get("points"))
-    if kind in ("polygon", "oriented_rectangle"):
+    if kind in _CORNERS or (kind == "rectangle" and len(points) == 4):
         return polygons([points])
     if kind in ("rectangle", "circle", "mask"):
         if len(points) != 2:

@@ -11,6 +11,7 @@ from urllib.parse import unquote
 
 __all__ = [
     "base_name",
+    "folders",
     "last_number",
     "looks_like_image",
     "made_by_roboflow",
@@ -23,15 +24,17 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 #: Prefix that Label Studio's upload adds to a file's name, and its converter to one that it downloads; or a
 #: whole UUID, as other tools put it there.
 _UPLOAD = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-|_)|-|__)(?=.)")
-#: Suffixes of Cityscapes' layout, and of labels in the store.
+#: Suffixes of Cityscapes' layout, of labels in the store, and of Segments.ai's masks.
 _LAYOUT = re.compile(
     r"(?:_leftImg8bit|(?:_gt(?:Fine|Coarse))?_(?:labelIds|labelTrainIds|color)|\.label"
-    r"|_(?:mask|masks|seg|segmentation|label|labels|gt|annotation|train_id|L))\Z"
+    r"|_label_[\w.-]+_semantic(?:_colored)?"
+    r"|[_-](?:mask|masks|seg|segmentation|label|labels|gt|annotation|train_id|L))\Z",
+    re.IGNORECASE,
 )
 #: Roboflow's addition to the name of each image of a version: the old ending, perhaps twice, and a key.
 _ROBOFLOW = re.compile(r"(?:_(?:jpe?g|png|webp|bmp|tiff?))+\.rf\.[0-9A-Za-z]+\Z", re.IGNORECASE)
 #: What browsers and desktops add to the name of a second copy.
-_COPY = re.compile(r" ?\(\d{1,3}\)\Z")
+_COPY = re.compile(r"(?: ?\(\d{1,3}\)| (?:- )?copy(?: \d{1,3})?)\Z", re.IGNORECASE)
 #: The end of a sample's id: microseconds since 1970, from 2001 on, and the sequence number.
 _SAMPLE = re.compile(r".-\d{15,17}-\d+\Z", re.DOTALL)
 _LAST_NUMBER = re.compile(r"(\d{1,18})\D*\Z")
@@ -50,6 +53,11 @@ def base_name(path: str) -> str:
     if "://" in path:
         path = unquote(path.partition("?")[0])
     return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
+
+
+def folders(path: str) -> list[str]:
+    """Return the names of the folders in a path with slashes or backslashes."""
+    return path.replace("\\", "/").split("/")[:-1]
 
 
 def looks_like_image(name: str) -> bool:

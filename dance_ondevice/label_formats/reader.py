@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -40,22 +40,31 @@ FORMATS: Mapping[str, LabelFormat] = {
 }
 
 
-#: JSON of tools that is not read, by the keys of its document, or of the first of a list.
-_OTHERS: Mapping[str, frozenset[str]] = {
-    "datumaro's JSON": frozenset({"info", "categories", "items"}),
-    "V7 Darwin's JSON": frozenset({"version", "item", "annotations"}),
-    "Labelbox's JSON": frozenset({"data_row", "projects"}),
-    "VGG Image Annotator's JSON": frozenset({"_via_img_metadata"}),
-    "Segments.ai's release": frozenset({"name", "dataset", "created_at"}),
-    "Kili's JSON": frozenset({"externalId", "labels"}),
-    "Encord's JSON": frozenset({"data_hash", "data_units"}),
-    "Scale's JSON": frozenset({"task_id", "response"}),
-    "Hasty's JSON": frozenset({"label_classes", "images"}),
-    "SuperAnnotate's JSON": frozenset({"metadata", "instances"}),
-    "BDD100K's JSON": frozenset({"frames", "config"}),
-    "Mapillary Vistas' polygons": frozenset({"width", "height", "objects"}),
-    "GeoJSON": frozenset({"type", "features"}),
-}
+#: JSON of tools that is not read, by the keys of its document, or of the first one in it.
+_OTHERS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("datumaro's JSON", frozenset({"categories", "items"})),
+    ("V7 Darwin's JSON", frozenset({"version", "item", "annotations"})),
+    ("Labelbox's JSON", frozenset({"data_row", "projects"})),
+    ("VGG Image Annotator's JSON", frozenset({"_via_img_metadata"})),
+    ("VGG Image Annotator's JSON", frozenset({"filename", "regions"})),
+    ("VGG Image Annotator's JSON", frozenset({"project", "attribute", "file", "metadata", "view"})),
+    ("Segments.ai's release", frozenset({"name", "dataset", "created_at"})),
+    ("Kili's JSON", frozenset({"externalId", "labels"})),
+    ("Encord's JSON", frozenset({"data_hash", "data_units"})),
+    ("Scale's JSON", frozenset({"task_id", "response"})),
+    ("Hasty's JSON", frozenset({"label_classes", "images"})),
+    ("SuperAnnotate's JSON", frozenset({"metadata", "instances"})),
+    ("BDD100K's JSON", frozenset({"frames", "config"})),
+    ("BDD100K's JSON", frozenset({"name", "labels"})),
+    ("Mapillary Vistas' polygons", frozenset({"width", "height", "objects"})),
+    ("ISAT's JSON", frozenset({"info", "objects"})),
+    (
+        "JSON of Segment Anything (without classes) or CreateML (boxes)",
+        frozenset({"image", "annotations"}),
+    ),
+    ("SageMaker's manifest", frozenset({"source-ref"})),
+    ("GeoJSON", frozenset({"type", "features"})),
+)
 
 
 #: A key of ``FORMATS``, or ``auto`` to recognise the format.
@@ -97,9 +106,7 @@ def read_bytes(name: str, data: bytes, kind: Format = "auto") -> Export:
     except RecursionError as error:
         # A document that can be read may still be nested too deeply to be shown in a message.
         raise FormatError(f"{name}: its values are nested too deeply") from error
-    document = file.document[0] if isinstance(file.document, list) and file.document else file.document
-    known = document.keys() if isinstance(document, Mapping) else frozenset()
-    if other := next((title for title, keys in _OTHERS.items() if keys <= known), ""):
+    if other := _other_tool(file.document):
         raise OtherFormat(
             f"{name} is {other}, which is not read: export COCO with outlines, or PNG masks, from that tool"
         )
@@ -107,3 +114,11 @@ def read_bytes(name: str, data: bytes, kind: Format = "auto") -> Export:
         f"{name} is none of {', '.join(f.title for f in FORMATS.values())}: choose one of them for the "
         "export in the labelling tool, or say with --format what it is"
     )
+
+
+def _other_tool(document: object) -> str:
+    """Return the name of another tool's JSON; "" where it is not known."""
+    inside = document.values() if isinstance(document, Mapping) else document
+    first = next(iter(inside), None) if isinstance(inside, Iterable) else None
+    found = [each.keys() for each in (document, first) if isinstance(each, Mapping)]
+    return next((title for title, keys in _OTHERS if any(keys <= known for known in found)), "")

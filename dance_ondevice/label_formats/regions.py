@@ -37,6 +37,8 @@ _MOST_PIXELS = 1 << 26
 _SHIFT = 4
 #: Factor by which polygons are drawn larger; odd, so that the centre of a pixel is one of the larger pixels.
 _ZOOM = 5
+#: Most pixels of the larger drawing that is made at once, a band of rows.
+_BAND_PIXELS = 1 << 26
 _FARTHEST = 1e6
 
 #: Function that paints one region into a mask (H, W) of uint8 with an id.
@@ -67,7 +69,7 @@ class Annotated:
         image: File name of the image, without folders.
         width: Width of the image in pixels.
         height: Height of the image in pixels.
-        given: Name in the export, if ``image`` is without the prefix of a tool.
+        given: Name in the export, if ``image`` is without its folders or the prefix of a tool.
         regions: Drawings; empty without any.
     """
 
@@ -192,12 +194,14 @@ def polygons(rings: Sequence[Sequence[tuple[float, float]]]) -> Paint:
         if x0 >= x1 or y0 >= y1:
             return
         # cv2 fills the pixels on the outline as well: drawn larger, that is only a fraction of a pixel.
-        zoom = _ZOOM if (x1 - x0) * (y1 - y0) * _ZOOM**2 <= _MOST_PIXELS else 1
-        large = np.zeros(((y1 - y0) * zoom, (x1 - x0) * zoom), np.uint8)
-        # cv2 has the middle of the first pixel at (0, 0).
-        points = [((ring - (x0, y0)) * zoom - 0.5) * (1 << _SHIFT) for ring in corners]
-        cv2.fillPoly(large, [np.rint(p).astype(np.int32) for p in points], (1,), cv2.LINE_8, _SHIFT)
-        mask[y0:y1, x0:x1][large[zoom // 2 :: zoom, zoom // 2 :: zoom] == 1] = class_id
+        rows = max(1, _BAND_PIXELS // ((x1 - x0) * _ZOOM**2))
+        for top in range(y0, y1, rows):
+            bottom = min(y1, top + rows)
+            large = np.zeros(((bottom - top) * _ZOOM, (x1 - x0) * _ZOOM), np.uint8)
+            # cv2 has the middle of the first pixel at (0, 0).
+            points = [((ring - (x0, top)) * _ZOOM - 0.5) * (1 << _SHIFT) for ring in corners]
+            cv2.fillPoly(large, [np.rint(p).astype(np.int32) for p in points], (1,), cv2.LINE_8, _SHIFT)
+            mask[top:bottom, x0:x1][large[_ZOOM // 2 :: _ZOOM, _ZOOM // 2 :: _ZOOM] == 1] = class_id
 
     return fill
 

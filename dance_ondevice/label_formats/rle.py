@@ -7,6 +7,7 @@ that does not fit that size is an error.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +140,9 @@ class _Bits:
 
 
 def _fill(counts: Sequence[int], pixels: int, *, exact: bool) -> Mask:
-    runs = list(counts)
+    given: Sequence[Any] = counts  # from a file
+    # Programs that keep numbers in floating point write 10 as 10.0.
+    runs = [int(run) if isinstance(run, float) and run.is_integer() else run for run in given]
     if any(not isinstance(run, int) or isinstance(run, bool) or run < 0 for run in runs):
         raise RleError("the RLE holds a run that is no whole number of pixels")
     total = sum(runs)

@@ -70,7 +70,9 @@ def test_a_proposal_is_toml_whatever_the_names_are() -> None:
     ("file", "text"),
     [
         ("class_dict.csv", 'name,r,g,b\n"ice, snow",255,255,255\n"road",128,64,128\n'),
+        ("class_dict.csv", "name;r;g;b\nice, snow;255;255;255\nroad;128;64;128\n"),
         ("_classes.csv", 'Pixel Value, Class\n0, "ice, snow"\n1, road\n'),
+        ("_classes.csv", "Pixel Value;Class\n0;ice, snow\n1;road\n"),
         ("_classes.csv", "Pixel Value, Class\n0, ice, snow\n1, road\n"),
         ("_classes.csv", 'Pixel Value, Class\n0, "ice, snow\n1, road\n'),
     ],

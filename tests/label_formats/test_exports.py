@@ -88,6 +88,21 @@ def test_a_ring_inside_another_is_a_hole() -> None:
     assert mask[20, 20] == 0
 
 
+def test_an_outline_of_a_large_image_is_no_larger_for_being_drawn_in_bands() -> None:
+    mask = np.zeros((1500, 2500), np.uint8)
+    regions.polygons([[(-9, 2), (2400, 2), (2400, 1490), (-9, 1490)]])(mask, 1)
+    expected = np.zeros_like(mask)
+    expected[2:1490, :2400] = 1
+    np.testing.assert_array_equal(mask, expected)
+
+
+def test_an_id_in_quotes_is_the_same_id() -> None:
+    document = coco({"category_id": "1", "segmentation": [[0, 0, 4, 0, 4, 3]]})
+    document["annotations"][0]["image_id"] = str(document["images"][0]["id"])
+    (image,) = read_coco(document).images
+    assert len(image.regions) == 1
+
+
 def test_outlines_that_were_traced_along_pixels_hold_them_all() -> None:
     import cv2
 
@@ -214,6 +229,8 @@ def test_label_studio_polygons_are_percent_and_names_lose_the_uploads_prefix() -
     [
         ("/data/local-files/?d=set/front-1-1.jpg", "front-1-1.jpg"),
         ("https://host/a%20b/front-1-1.jpg?x=1", "front-1-1.jpg"),
+        ("/tasks/5/resolve/?fileuri=czM6Ly9idWNrZXQvc2V0L2Zyb250LTEtMS5qcGc=", "front-1-1.jpg"),
+        ("/tasks/5/presign/?fileuri=\N{MICRO SIGN}", "presign"),
         ("front-1-1.jpg", "front-1-1.jpg"),
     ],
 )
@@ -259,15 +276,22 @@ def test_the_format_is_told_from_the_content(tmp_path: Path) -> None:
     ("document", "told"),
     [
         ('{"info": {}, "categories": {}, "items": []}', "datumaro's JSON"),
+        ('{"dm_format_version": "1.0", "infos": {}, "categories": {}, "items": []}', "datumaro's JSON"),
+        ('{"front-1-1.jpg9": {"filename": "front-1-1.jpg", "regions": []}}', "VGG Image Annotator's JSON"),
+        ('{"info": {"description": "ISAT"}, "objects": []}', "ISAT's JSON"),
+        ('[{"image": "front-1-1.jpg", "annotations": []}]', "CreateML"),
+        ('{"front": [{"id": 1}]}', "none of"),
+        ("0 0.1 0.1 0.5 0.1 0.5 0.5\n", "YOLO"),
         ('[{"id": "a", "externalId": "front-1-1.jpg", "labels": []}]', "Kili's JSON"),
         ('{"type": "FeatureCollection", "features": []}', "GeoJSON"),
         ('{"data_row": {}, "projects": {}}\n{"data_row": {}, "projects": {}}\n', "one JSON document a line"),
     ],
 )
 def test_another_tools_json_is_called_by_its_name(tmp_path: Path, document: str, told: str) -> None:
-    (tmp_path / "export.json").write_text(document)
+    file = tmp_path / ("export.txt" if told == "YOLO" else "export.json")
+    file.write_text(document)
     with pytest.raises(FormatError, match=f"{told}.* COCO"):
-        read_export(tmp_path / "export.json")
+        read_export(file)
 
 
 def drawn_on(**more: Any) -> dict[str, Any]:

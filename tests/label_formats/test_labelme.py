@@ -42,6 +42,13 @@ def test_every_shape_with_an_area_is_painted(kind: str | None) -> None:
     np.testing.assert_array_equal(area(labelme(shape(kind, points, mask=mask))), expected)
 
 
+@pytest.mark.parametrize("kind", ["rectangle", "rotation", "quadrilateral"])
+def test_boxes_of_x_anylabeling_have_four_corners(kind: str) -> None:
+    expected = np.zeros((24, 32), bool)
+    expected[4:12, 4:12] = True
+    np.testing.assert_array_equal(area(labelme(shape(kind, BOX, direction=0.0))), expected)
+
+
 def test_a_circle_is_given_by_its_middle_and_a_point_on_it() -> None:
     assert area(labelme(shape("circle", [[16, 12], [16, 4]]))).sum() == pytest.approx(np.pi * 64, rel=0.05)
 
@@ -60,7 +67,7 @@ def test_lines_and_points_are_skipped_and_counted_but_are_no_label_alone() -> No
         (shape("spline", BOX), "spline"),
         (shape("polygon", [[0, 0], ["1", 2], [3, 3]]), "position"),
         (shape("polygon", None), "points"),
-        (shape("rectangle", BOX), "takes two"),
+        (shape("rectangle", BOX[:3]), "takes two"),
         (shape("polygon", BOX, label=None), "label"),
     ],
 )

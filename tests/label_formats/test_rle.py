@@ -69,10 +69,14 @@ def test_no_text_does_more_than_raise_its_error(text: str, height: int, width: i
     assert mask.shape == (height, width)
 
 
-@pytest.mark.parametrize("counts", [[3, 4], [10**12], [-1, 9], [True, 7], [2.0, 6]])
+@pytest.mark.parametrize("counts", [[3, 4], [10**12], [-1, 9], [True, 7], [2.5, 5.5]])
 def test_runs_that_do_not_fill_the_mask_are_refused(counts: list[int]) -> None:
     with pytest.raises(rle.RleError):
         rle.decode_columns(counts, (2, 4))
+
+
+def test_runs_may_be_written_in_floating_point() -> None:
+    np.testing.assert_array_equal(rle.decode_rows([1.0, 2, 3.0], (2, 3)), [[False, True, True], [False] * 3])
 
 
 def test_rows_go_along_the_rows_and_may_leave_the_rest() -> None:

@@ -101,8 +101,11 @@ def test_a_damaged_zip_says_so(tmp_path: Path, damage: str) -> None:
         ("cam-17-7_gtFine_labelIds.png", ["cam-17-7_gtFine_labelIds", "cam-17-7"]),
         ("cam-17-7.label.png", ["cam-17-7.label", "cam-17-7"]),
         ("cam-17-7_mask.png", ["cam-17-7_mask", "cam-17-7"]),
+        ("cam-17-7_label_ground-truth_semantic.png", ["cam-17-7_label_ground-truth_semantic", "cam-17-7"]),
         ("cam-17-7_JPG_jpg.rf.4d9F.jpg", ["cam-17-7_JPG_jpg.rf.4d9F", "cam-17-7"]),
+        ("cam-17-7-Mask.png", ["cam-17-7-Mask", "cam-17-7"]),
         ("cam-17-7 (1).png", ["cam-17-7 (1)", "cam-17-7"]),
+        ("cam-17-7 - Copy.png", ["cam-17-7 - Copy", "cam-17-7"]),
         (
             "cam-17-7_jpg.rf.4d9f_mask.png",
             [*(f"cam-17-7_jpg.rf.4d9f{end}" for end in ("_mask", "")), "cam-17-7"],

@@ -14,6 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import Result
 from ingest_harness import PATIENCE, jpeg, label, running
@@ -164,6 +166,21 @@ def test_source_that_breaks_ends_with_a_summary(
     assert "the source ended" in result.stderr
     assert "is gone" in result.stderr
     assert "sent" in result.stdout
+
+
+def test_a_video_without_a_frame_is_no_success(run: Run, store: Store, tmp_path: Path) -> None:
+    """As a recorder leaves it that lost its power: the header tells of frames that were not written."""
+    video = tmp_path / "night.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter.fourcc(*"MJPG"), 5.0, (64, 48))
+    for number in range(3):
+        writer.write(np.full((48, 64, 3), 80 * number, np.uint8))
+    writer.release()
+    data = video.read_bytes()
+    video.write_bytes(data[: data.index(b"movi") + 4])
+    with running(store) as harness:
+        result = run("stream", str(video), "--to", harness.endpoint, code=1)
+
+    assert "gave no frame" in result.stderr
 
 
 def test_what_was_passed_over_is_said_and_counted(run: Run, store: Store, folder: Path) -> None:

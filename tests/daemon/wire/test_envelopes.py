@@ -72,8 +72,9 @@ def test_an_envelope_comes_back_as_it_was(store: Store, envelope: tuple[bytes, .
 @pytest.mark.parametrize(
     ("parts", "words"),
     [
-        ([b"a", b""], "2 parts"),
+        ([b"a", b""], "JSON"),
         ([b"a" * 256, b"", header(), jpeg()], "not a JSON object"),
+        ([b"front", header(), jpeg()], "send no topic before it"),
         ([b"a"] * 40 + [b"", header(), jpeg()], "not a JSON object"),
         ([b"", b"", header(), jpeg()], "not a JSON object"),
         ([header(), b"", b"label"], "the image is empty"),
@@ -87,7 +88,7 @@ def test_what_is_no_envelope_is_refused(store: Store, parts: Sequence[bytes], wo
         reply = wire.parse_reply(socket.recv_multipart()[-1])
 
     assert not reply.ok
-    assert words in str(reply.error) or "JSON" in str(reply.error)
+    assert words in str(reply.error)
 
 
 def test_senders_behind_a_proxy_get_their_own_answers(store: Store) -> None:

@@ -90,6 +90,19 @@ def test_a_camera_is_read_on_while_there_is_no_room_and_a_remote_file_waits() ->
     assert read(Source(frames=frames(9), live=True)) == [0.0, 0.1, 0.2, 0.3]
 
 
+def test_video_of_variable_rate_keeps_its_own_times_and_none_lies_ahead() -> None:
+    """Its header has a rate, and a count by that rate, that hold for no part of it."""
+    times = (0.0, 0.1, 4.0, 9.5)
+    timed = [dataclasses.replace(frame, at=at) for frame, at in zip(frames(4), times, strict=True)]
+
+    def dates(count: int, **options: float) -> list[float]:
+        sent = streamed(Source(frames=iter(timed), count=count, fps=25.0), **options)
+        return [round(at - 6000.0, 2) for _, at, _ in sent]
+
+    assert dates(251) == [-10.0, -9.9, -6.0, -0.5]
+    assert dates(101) == [-4.0, -3.9, 0.0, 0.0]
+
+
 def test_limit_shortens_the_footage() -> None:
     assert [at for _, at, _ in streamed(Source(frames=frames(9), count=9), limit=2)] == [5999.0, 6000.0]
 

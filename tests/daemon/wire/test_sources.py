@@ -129,7 +129,7 @@ def test_video(video: Path) -> None:
     frames = list(source)
 
     assert (source.count, source.fps, source.live) == (5, 12.5, False)
-    assert len(frames) == 5
+    assert [frame.at for frame in frames] == pytest.approx([0.0, 0.08, 0.16, 0.24, 0.32])
     for number, frame in enumerate(frames):
         decoded = images.decode_colour(frame.image).astype(int)
         assert np.abs(decoded - picture(number)).mean() < 8

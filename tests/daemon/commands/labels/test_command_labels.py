@@ -12,6 +12,7 @@ from label_imports import (
     CAR,
     SENTINEL,
     SIZE,
+    add,
     coco,
     guard,
     label,
@@ -58,6 +59,21 @@ def test_with_a_camera_the_last_number_is_the_sequence_number(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_a_folder_that_is_called_as_another_camera_is_left_out(
+    bring, store: Store, ids, folder: Path, paths: StatePaths
+) -> None:
+    add(store, "rear-1700000000000000-7", "rear")
+    for name, number in (("front/0000.png", 1), ("rear/0001.png", 2)):
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(label(number))
+    write(folder / "a.json", coco("rear\\0002.jpg", annotations=[CAR]))
+    answer = bring(folder, "--camera", "front", code=1)
+    assert (answer["imported"], answer["refused"]) == (1, 2)
+    assert all("another camera, 'rear'" in each["error"] for each in answer["results"] if each["error"])
+    assert np.all(mask_of(paths, ids[0]) == 1)
+
+
+@pytest.mark.usefixtures("daemon")
 def test_a_label_of_a_sample_that_is_gone_goes_to_no_other_of_its_number(
     bring, ids, folder: Path, paths: StatePaths
 ) -> None:
@@ -101,9 +117,11 @@ def test_an_empty_folder_is_no_success(run, folder: Path, paths: StatePaths, dat
         ("labels.txt", "export as COCO"),
         ("inner.zip", "inner.zip is not opened"),
         ("a.tif", "masks must be PNG"),
+        ("images/a.png", "taken for pictures"),
     ],
 )
 def test_what_is_there_instead_is_named(refuse, folder: Path, tmp_path: Path, name: str, told: str) -> None:
+    (folder / name).parent.mkdir(exist_ok=True)
     (folder / name).write_bytes(b"x")
     assert told in " ".join(refuse(zipped(folder, tmp_path / "tool.zip")).split())
 
@@ -176,7 +194,9 @@ def test_a_label_too_large_for_a_request_is_refused_alone(
 
 
 @pytest.mark.usefixtures("daemon")
-def test_two_labels_for_one_sample_are_no_choice_of_ours(bring, ids, folder: Path, paths: StatePaths) -> None:
+def test_two_labels_for_one_sample_are_no_choice_of_ours(
+    bring, store: Store, ids, folder: Path, paths: StatePaths
+) -> None:
     (folder / f"{ids[0]}.png").write_bytes(label(3))
     (folder / "again").mkdir()
     (folder / "again" / f"{ids[0]}.png").write_bytes(label(3))
@@ -185,6 +205,20 @@ def test_two_labels_for_one_sample_are_no_choice_of_ours(bring, ids, folder: Pat
     answer = bring(folder, code=1)
     assert "a second label" in next(each["error"] for each in answer["results"] if each["error"])
     assert (answer["imported"], answer["unchanged"]) == (0, 1)
+    # Of masks of one camera each, or one class each, the first is no better than the others.
+    guard(store, ids[1:2])
+    for number, name in enumerate(("front", "rear"), 1):
+        (folder / name).mkdir()
+        (folder / name / f"{ids[1]}.png").write_bytes(label(number))
+    answer = bring(folder, code=1)
+    assert (answer["imported"], answer["refused"]) == (0, 3)
+    assert [each["error"] for each in answer["results"]].count(None) == 2
+    assert np.all(mask_of(paths, ids[1]) == SENTINEL)
+    for number, name in enumerate(("friday", "monday"), 1):
+        drawn = [{**CAR, "segmentation": [[0, 0, 8 * number, 0, 8 * number, 8]]}]
+        write(folder / f"{name}.json", coco(f"{ids[2]}.jpg", annotations=drawn))
+    why = [each["error"] for each in bring(folder, code=1)["results"] if each["sample"] == ids[2]]
+    assert [each.rpartition(" in ")[2] for each in why] == ["monday.json", "friday.json"]
 
 
 @pytest.mark.usefixtures("daemon")

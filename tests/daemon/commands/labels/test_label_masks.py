@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tool_scene
 from label_imports import (
+    SENTINEL,
     SIZE,
     guard,
     mask_of,
@@ -208,19 +209,24 @@ def test_a_table_that_may_begin_with_either_id_is_no_guess(refuse, ids, folder: 
 
 
 @pytest.mark.usefixtures("daemon")
-def test_masks_of_0_and_255_say_which_class_has_no_pixel(
-    *, bring, ids, folder: Path, tmp_path: Path, paths: StatePaths, monkeypatch: pytest.MonkeyPatch
+def test_masks_of_0_and_255_are_not_taken_for_the_first_class(
+    *, bring, refuse, store: Store, ids, folder: Path, tmp_path: Path, paths: StatePaths
 ) -> None:
-    monkeypatch.setattr(command, "model_classes", lambda *_: ("background", "road"))
+    """MVTec's ground truth, and many a program's masks: 255 is what was drawn."""
+    guard(store, ids[:1])
     mask = np.zeros(SIZE, np.uint8)
     mask[12:] = 255
-    (folder / f"{ids[0]}.png").write_bytes(encode_png(mask))
-    (note,) = bring(folder)["notes"]
-    assert "no label, imported or stored, has a pixel of road" in note
-    assert '255 = "road"' in note
-    (tmp_path / "map.toml").write_text(note[note.index("[classes]") :])
-    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["notes"] == []
-    assert np.all(mask_of(paths, ids[0])[12:] == 1)
+    (folder / f"{ids[0]}_mask.png").write_bytes(encode_png(mask))
+    text = refuse(folder)
+    assert "0 and 255 alone" in text
+    assert np.all(mask_of(paths, ids[0]) == SENTINEL)
+    told = text[text.index("[classes]") : text.index("# the classes")]
+    assert told == f'[classes]\n0 = "ignore"\n255 = "{NAMES[1]}"\n'
+    (tmp_path / "map.toml").write_text(told)
+    bring(folder, "--class-map", str(tmp_path / "map.toml"))
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), np.where(mask == 255, 1, 255))
+    bring(folder, "--trust-ids")
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), mask)
 
 
 @pytest.mark.usefixtures("daemon")
