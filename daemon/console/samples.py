@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -58,6 +59,7 @@ async def page(request: Request) -> Response:
         older=turn("before", found["older"]),
         newer=turn("after", found["newer"]),
         removed=request.query_params.get("removed", ""),
+        now=time.time(),
     )
 
 
