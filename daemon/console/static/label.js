@@ -222,11 +222,13 @@ function start() {
     if (found) { found.checked = true; found.scrollIntoView?.({ block: "nearest", inline: "nearest" }); }
   }
   const tools = { r: "tap", b: "brush", p: "polygon", f: "flood", e: "eraser" };
-  const keys = { u: undo, a: rest, s: save, n: skip, "+": () => sheet.zoom(1.4), "-": () => sheet.zoom(1 / 1.4), 0: () => sheet.fit() };
+  // As the buttons do, which wait while a label is saved or a frame opened.
+  const press = (id) => () => at(id).click();
+  const keys = { u: press("undo"), a: press("rest"), s: press("save"), n: press("skip"), "+": () => sheet.zoom(1.4), "-": () => sheet.zoom(1 / 1.4), 0: () => sheet.fit() };
   document.addEventListener("keydown", (event) => {
     if (at("conflict").open || event.altKey) return;
     const key = event.key.toLowerCase();
-    if ((event.ctrlKey || event.metaKey) && key === "z") { event.preventDefault(); undo(); return; }
+    if ((event.ctrlKey || event.metaKey) && key === "z") { event.preventDefault(); at("undo").click(); return; }
     if (event.ctrlKey || event.metaKey) return;
     const recent = performance.now() - typed < 700 && digits !== "";
     if (/^[1-9]$/.test(key) || (key === "0" && recent && classes.length >= 10)) digit(key);
