@@ -85,9 +85,7 @@ class Guard:
         """Refuse a change that a page of another site may have sent."""
         given = request.headers.get("x-csrf-token", "")
         if not given and request.headers.get("content-type", "").startswith("application/x-www-form-"):
-            fields = await form(request)
-            request.state.form = fields
-            given = fields.get("csrf", [""])[0]
+            given = (await form(request)).get("csrf", [""])[0]
         foreign = request.headers.get("sec-fetch-site", "") not in _OWN_SITES
         if foreign or not same(given, request.state.csrf):
             log.warning("change refused path=%s reason=no csrf token", request.url.path)

@@ -132,6 +132,9 @@ def test_what_a_button_asked_for_is_not_asked_again_when_the_daemon_comes_back()
         foreign = {"sec-fetch-site": "cross-site"}
         status, _, answer = await get(app, "/learning/pause", "POST", accept="*/*", **foreign)
         assert (status, "csrf" in json.loads(answer)) == (403, False)
+        # Nor is a body that is no form an error of the program.
+        status, _, page = await get(app, "/samples/purge", "POST")
+        assert (status, "Nothing is chosen" in page) == (400, True)
         # Who is logged out is led to the login, by a button as well.
         status, headers, _ = await get(app, "/learning/pause", "POST", cookie="dance_console=1.2.3")
         assert (status, headers["location"]) == (303, "/login")

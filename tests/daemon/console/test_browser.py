@@ -290,6 +290,9 @@ def test_a_label_by_three_taps_and_a_stroke_teaches_and_the_new_version_can_be_r
     browser.one("form[action='/learning/rollback'] button").click()
     world.daemon.wait_until(lambda status: status["version"] == before)
     browser.until(lambda: browser.text("#now-title") == f"Live: {before}")
+    # What was asked of a daemon that was stopped since has no answer; the page is there all the same.
+    world.page("/learning?request=987654")
+    assert browser.text("#now-title") == f"Live: {before}"
     assert browser.errors() == []
 
 
