@@ -263,7 +263,8 @@ def test_a_label_by_three_taps_and_a_stroke_teaches_and_the_new_version_can_be_r
     choose(browser, "tool", "brush")
     choose(browser, "class", 4)
     press(browser, 0.02, 0.57, to=(0.2, 0.55))
-    assert browser.text("#score").startswith("4 taps")
+    press(browser, 0.9, 0.6, to=(0.9, 1.04))
+    assert browser.text("#score").startswith("5 taps")
     assert float(browser.one("#workshop").get_attribute("data-tap-ms") or "nan") > 0
     world.picture("label")
     browser.one("#save").click()
@@ -273,6 +274,9 @@ def test_a_label_by_three_taps_and_a_stroke_teaches_and_the_new_version_can_be_r
     # The last region that was tapped, and the stroke over it.
     assert (around(label, 0.05, 0.35) == 1).any()
     assert (around(label, 0.11, 0.56) == 4).any()
+    # A stroke that leaves the image reaches its border.
+    at = round(0.9 * label.shape[1])
+    assert (label[-1, at - 2 : at + 2] == 4).any()
 
     before = world.daemon.ask("status")["version"]
     world.page("/learning")
