@@ -43,6 +43,19 @@ place() { # SOURCE TARGET MODE
     mv -f "$2.new" "$2"
 }
 
+# The units hide home and temporary folders from the service, which would be started in vain for ever; and they name the
+# programs, where a blank, a % or the like means something else.
+check_prefix() {
+    case $PREFIX/ in
+        /home/*|/root/*|/run/user/*|/tmp/*|/var/tmp/*)
+            say "PREFIX is $PREFIX, a folder that a service does not see; give another, such as /opt/dance-ondevice" >&2
+            exit 2 ;;
+        *[!A-Za-z0-9/._+-]*)
+            say "PREFIX is '$PREFIX'; a unit can name letters, digits and / . _ + - alone" >&2
+            exit 2 ;;
+    esac
+}
+
 check_python() {
     command -v "$PYTHON" >/dev/null || { say "there is no '$PYTHON' here; name one with PYTHON=" >&2; exit 1; }
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || {
@@ -85,6 +98,7 @@ link_command() {
 }
 
 install_package() {
+    check_prefix
     check_python
     mkdir -p "$root"
     # One that works is kept, with what the site has put into it; one whose Python an upgrade of the system took

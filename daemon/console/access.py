@@ -9,9 +9,8 @@ import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
-__all__ = ["COOKIE", "SESSION_SECONDS", "Attempts", "Sessions", "same"]
+__all__ = ["SESSION_SECONDS", "Attempts", "Sessions", "same"]
 
-COOKIE = "dance_console"
 SESSION_SECONDS = 7 * 86_400
 #: Wrong tokens within a minute, of one address and of all together.
 _OF_ONE, _OF_ALL = 5, 60
@@ -30,6 +29,9 @@ class Sessions:
     def __init__(self, token: str, *, now: Callable[[], float] = time.time) -> None:
         self.token = token
         self._key = hashlib.blake2b(token.encode(), person=b"console-session").digest()
+        #: What the cookie is called. Browsers keep cookies by host, whatever the port: by one name, the
+        #: consoles of two boards behind tunnels to one machine would log each other out.
+        self.cookie = f"dance_console_{self._sign('name', '')[:8]}"
         self._now = now
 
     def begin(self) -> str:

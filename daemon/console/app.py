@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from dance_ondevice import __version__
 from dance_ondevice.daemon.console import board, label, learning, live, samples
-from dance_ondevice.daemon.console.access import COOKIE, SESSION_SECONDS, Attempts, Sessions, same
+from dance_ondevice.daemon.console.access import SESSION_SECONDS, Attempts, Sessions, same
 from dance_ondevice.daemon.console.bodies import form
 from dance_ondevice.daemon.console.guard import Guard
 from dance_ondevice.daemon.console.hub import Hub
@@ -74,7 +74,7 @@ class Door:
             '<meta http-equiv="refresh" content="0;url=/"><title>Console</title><a href="/">Go on</a></html>'
         )
         done.set_cookie(
-            COOKIE,
+            sessions.cookie,
             sessions.begin(),
             max_age=SESSION_SECONDS,
             httponly=True,
@@ -124,7 +124,8 @@ def build(endpoint: Callable[[], str | None], read_token: ReadToken, *, secure: 
 
     async def logout(_: Request) -> Response:
         left = RedirectResponse("/login", 303)
-        left.delete_cookie(COOKIE, httponly=True, samesite="strict", secure=secure)
+        if sessions := await door.sessions():
+            left.delete_cookie(sessions.cookie, httponly=True, samesite="strict", secure=secure)
         return left
 
     async def asset(request: Request) -> Response:
@@ -148,7 +149,7 @@ def build(endpoint: Callable[[], str | None], read_token: ReadToken, *, secure: 
             *samples.routes,
             *board.routes,
         ],
-        middleware=[Middleware(Guard, sessions=door.sessions, secure=secure)],
+        middleware=[Middleware(Guard, sessions=door.sessions)],
         exception_handlers={
             NoDaemon: _no_daemon,
             Refused: _refused,
@@ -201,7 +202,13 @@ def _wants_page(request: Request) -> bool:
 async def _no_daemon(request: Request, error: Exception) -> Response:
     if not _wants_page(request):
         return JSONResponse({"error": str(error), "daemon": False}, 503)
-    return site_of(request).pages.render(request, "stopped.html", status_code=503, problem=str(error))
+    # What was pressed may have been done: the page comes back by reading, it never presses once more.
+    url = request.url
+    read = request.method == "GET"
+    back = f"{url.path}?{url.query}".removesuffix("?") if read else f"/{url.path.split('/')[1]}"
+    return site_of(request).pages.render(
+        request, "stopped.html", status_code=503, problem=str(error), back=back
+    )
 
 
 async def _refused(request: Request, error: Exception) -> Response:

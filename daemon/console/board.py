@@ -66,6 +66,13 @@ async def download(request: Request) -> Response:
     ready = await site.link.ask("backup")
     if not ready["bytes"]:
         return RedirectResponse("/health#backup-title", 303)
+    name = time.strftime("dance-ondevice-%Y-%m-%d.tar")
+    headers = {
+        "Content-Length": str(ready["bytes"]),
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    if request.method == "HEAD":  # as download managers ask before they fetch
+        return Response(media_type="application/x-tar", headers=headers)
 
     async def pieces() -> AsyncIterator[bytes]:
         sent = 0
@@ -77,15 +84,7 @@ async def download(request: Request) -> Response:
             yield piece
         await site.link.ask("backup", discard=True)
 
-    name = time.strftime("dance-ondevice-%Y-%m-%d.tar")
-    return StreamingResponse(
-        pieces(),
-        media_type="application/x-tar",
-        headers={
-            "Content-Length": str(ready["bytes"]),
-            "Content-Disposition": f'attachment; filename="{name}"',
-        },
-    )
+    return StreamingResponse(pieces(), media_type="application/x-tar", headers=headers)
 
 
 routes = (

@@ -17,16 +17,21 @@ _FIELDS = 300
 
 
 async def form(request: Request) -> dict[str, list[str]]:
-    """The fields of a form.
+    """The fields of a form, which is read once and remembered with its request.
 
     Raises:
         HTTPException: The body is too large or has too many fields.
     """
+    known: dict[str, list[str]] | None = getattr(request.state, "form", None)
+    if known is not None:
+        return known
     data = await _read(request)
     try:
-        return parse_qs(data.decode("utf-8"), keep_blank_values=True, max_num_fields=_FIELDS)
+        fields = parse_qs(data.decode("utf-8"), keep_blank_values=True, max_num_fields=_FIELDS)
     except ValueError as error:
         raise HTTPException(400, "the form cannot be read") from error
+    request.state.form = fields
+    return fields
 
 
 async def json_body(request: Request) -> dict[str, Any]:

@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dance_ondevice.daemon.console.access import COOKIE, Sessions, same
+from dance_ondevice.daemon.console.access import Sessions, same
 from dance_ondevice.daemon.console.bodies import form
+from dance_ondevice.daemon.console.pages import site_of
 
 __all__ = ["OPEN_PATHS", "Guard"]
 
@@ -39,13 +40,10 @@ _OWN_SITES = ("same-origin", "none", "")
 class Guard:
     """ASGI middleware."""
 
-    def __init__(
-        self, app: ASGIApp, *, sessions: Callable[[], Awaitable[Sessions | None]], secure: bool
-    ) -> None:
-        """``sessions`` returns how cookies are checked, None while no token is known; ``secure`` with TLS."""
+    def __init__(self, app: ASGIApp, *, sessions: Callable[[], Awaitable[Sessions | None]]) -> None:
+        """``sessions`` returns how cookies are checked, None while no token is known."""
         self._app = app
         self._sessions = sessions
-        self._secure = secure
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on what may pass."""
@@ -59,8 +57,6 @@ class Guard:
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", _NO_STORE)
-                if self._secure:
-                    headers.setdefault("Strict-Transport-Security", "max-age=31536000")
             await send(message)
 
         request = Request(scope, receive)
@@ -75,9 +71,9 @@ class Guard:
         if path in OPEN_PATHS or (path == "/" and "token" in request.query_params):
             return None
         sessions = await self._sessions()
-        cookie = request.cookies.get(COOKIE, "")
+        cookie = "" if sessions is None else request.cookies.get(sessions.cookie, "")
         if sessions is None or not sessions.valid(cookie):
-            if request.method == "GET" and "text/html" in request.headers.get("accept", ""):
+            if "text/html" in request.headers.get("accept", ""):
                 return RedirectResponse("/login", 303)
             return JSONResponse({"error": "log in first"}, 401)
         request.state.csrf = sessions.csrf(cookie)
@@ -89,11 +85,20 @@ class Guard:
         """Refuse a change that a page of another site may have sent."""
         given = request.headers.get("x-csrf-token", "")
         if not given and request.headers.get("content-type", "").startswith("application/x-www-form-"):
-            fields = await form(request)
-            request.state.form = fields
-            given = fields.get("csrf", [""])[0]
+            given = (await form(request)).get("csrf", [""])[0]
         foreign = request.headers.get("sec-fetch-site", "") not in _OWN_SITES
         if foreign or not same(given, request.state.csrf):
             log.warning("change refused path=%s reason=no csrf token", request.url.path)
-            return JSONResponse({"error": "this page is too old; load it again"}, 403)
+            if "text/html" in request.headers.get("accept", ""):
+                return site_of(request).pages.render(
+                    request,
+                    "problem.html",
+                    status_code=403,
+                    title="Nothing was changed",
+                    problem="The page is of an earlier login. Load it again, and press once more.",
+                )
+            # A script of a page from before a new login goes on with the present secret. Pages of other
+            # sites could not read this answer, and do not get it all the same.
+            secret = {} if foreign else {"csrf": request.state.csrf}
+            return JSONResponse({"error": "this page is too old; load it again", **secret}, 403)
         return None

@@ -14,6 +14,7 @@ from starlette.routing import Route
 
 from dance_ondevice.daemon.console.bodies import form
 from dance_ondevice.daemon.console.charts import miou_chart
+from dance_ondevice.daemon.console.link import Refused
 from dance_ondevice.daemon.console.pages import site_of
 
 __all__ = ["routes"]
@@ -50,7 +51,7 @@ async def act(request: Request) -> Response:
     action = request.path_params["action"]
     if action not in _ACTIONS:
         raise HTTPException(404)
-    fields: dict[str, list[str]] = getattr(request.state, "form", None) or await form(request)
+    fields = await form(request)
     arguments: dict[str, Any] = (
         {"version": fields["version"][0]} if action == "promote" and "version" in fields else {}
     )
@@ -72,7 +73,10 @@ async def _answer(request: Request) -> Mapping[str, Any] | None:
     number = request.query_params.get("request", "")
     if not (number.isdecimal() and len(number) < 10):
         return None
-    found = await site_of(request).link.ask("train_status", request=int(number))
+    try:
+        found = await site_of(request).link.ask("train_status", request=int(number))
+    except Refused:  # it was asked of a daemon that was stopped since
+        return None
     return found if isinstance(found, dict) else None
 
 

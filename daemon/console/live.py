@@ -32,6 +32,8 @@ async def page(request: Request) -> Response:
 async def events(request: Request) -> Response:
     """The state of all cameras once a second."""
     site = site_of(request)
+    if request.method == "HEAD":
+        return Response(media_type="text/event-stream")
     try:
         site.hub.check_free()
     except TooManyViewers as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from dance_ondevice.daemon.console.bodies import form
 from dance_ondevice.daemon.console.pages import site_of, swatches
 
 __all__ = ["routes"]
@@ -58,6 +60,7 @@ async def page(request: Request) -> Response:
         older=turn("before", found["older"]),
         newer=turn("after", found["newer"]),
         removed=request.query_params.get("removed", ""),
+        now=time.time(),
     )
 
 
@@ -86,7 +89,7 @@ async def image(request: Request) -> Response:
 async def plan(request: Request) -> Response:
     """What a removal would remove, and which versions have learnt from it; nothing is removed yet."""
     site = site_of(request)
-    fields: dict[str, list[str]] = request.state.form
+    fields = await form(request)
     meant = _meant(fields)
     found = await site.link.ask("purge_plan", timeout=60.0, **meant)
     return site.pages.render(request, "purge.html", found=found, fields=_hidden(fields), meant=meant)
@@ -95,7 +98,7 @@ async def plan(request: Request) -> Response:
 async def purge(request: Request) -> Response:
     """Remove what the plan said, piece by piece, so that the daemon's other work goes on."""
     site = site_of(request)
-    meant = _meant(request.state.form)
+    meant = _meant(await form(request))
     removed, more = 0, True
     while more:
         done = await site.link.ask("purge_some", timeout=60.0, **meant)

@@ -91,6 +91,13 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         self.visits = _Visits(monotonic)
         super().__init__(*arguments)
 
+    def server_bind(self) -> None:
+        # As socketserver does, and not as http.server, which asks DNS for its own name: where none answers,
+        # that keeps the start waiting for half a minute, and nobody reads the name.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), int(self.server_address[1])
+        self.setup_environ()
+
     def process_request(self, request: Any, client_address: Any) -> None:
         if not self.visits.enter(request):
             self.shutdown_request(request)

@@ -20,6 +20,7 @@ from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import as_parameters, logits, to_tensor
 from dance_ondevice.models.layers import resize
+from dance_ondevice.runtime.engines import import_onnxruntime
 
 __all__ = ["Seen", "Teacher", "TeacherError", "load_teacher"]
 
@@ -108,7 +109,7 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
     Its metadata may set "classes" (a JSON list), and "mean" and "std" (JSON lists in the order R, G, B).
     """
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise TeacherError(f"an .onnx teacher needs onnxruntime: {install_command('onnx')}") from error
     options = onnxruntime.SessionOptions()

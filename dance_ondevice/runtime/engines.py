@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,8 @@ __all__ = [
     "Run",
     "first_line",
     "gpu_provider",
+    "import_onnxruntime",
+    "import_openvino",
     "installed",
 ]
 
@@ -86,6 +90,36 @@ def installed(name: EngineName) -> bool:
     return name == "torch" or importlib.util.find_spec(ENGINES[name].package) is not None
 
 
+def import_onnxruntime() -> Any:
+    """Import onnxruntime with its reports to its maker switched off.
+
+    From 1.29 on its wheels send Microsoft what sessions are opened, with the hashes of their graphs, and keep
+    an identifier of the machine in the home folder. Whoever wants that sets ``ORT_DISABLE_TELEMETRY=0``.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    import onnxruntime
+
+    return onnxruntime
+
+
+def import_openvino() -> Any:
+    """Import OpenVINO with its reports to its maker switched off.
+
+    It reports each import to Google Analytics, by a package that it does without where that is missing.
+
+    Raises:
+        ImportError: It is not installed.
+    """
+    if "openvino" not in sys.modules:
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: not to be found
+    import openvino
+
+    return openvino
+
+
 def gpu_provider() -> str | None:
     """The provider by which the installed onnxruntime uses an NVIDIA GPU; None if its build has none.
 
@@ -104,8 +138,7 @@ def first_line(error: BaseException) -> str:
 
 
 def _onnxruntime(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     gpu = gpu_provider() if device == "cuda" else None
     if device == "cuda" and gpu is None:
         raise GraphError("this build of onnxruntime has no provider for GPUs")
@@ -134,8 +167,7 @@ def _onnxruntime(graph: bytes, threads: int, device: Device, size: tuple[int, in
 
 
 def _openvino(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
-    import openvino
-
+    openvino = import_openvino()
     if device != "cpu":
         raise GraphError("OpenVINO runs on the CPU alone")
     core = openvino.Core()

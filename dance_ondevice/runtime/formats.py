@@ -20,7 +20,7 @@ from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import coarse, heads_of
 from dance_ondevice.models.layers import resize
-from dance_ondevice.runtime.engines import SIDES
+from dance_ondevice.runtime.engines import SIDES, import_onnxruntime
 
 #: Version of the ONNX operators, that of ONNX 1.12 (2022), which the runtimes on boards support.
 _OPSET = 17
@@ -210,7 +210,7 @@ def _write_onnx(graph: nn.Module, size: tuple[int, int], any_size: bool, file: P
 
 def _read_onnx(file: Path) -> Run:
     try:
-        import onnxruntime
+        onnxruntime = import_onnxruntime()
     except ImportError as error:
         raise MissingPackage("onnxruntime", "onnx") from error
     options = onnxruntime.SessionOptions()

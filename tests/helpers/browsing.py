@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -102,6 +103,17 @@ class Browser:
 
     def open(self, address: str) -> None:
         self.driver.get(address)
+
+    @contextlib.contextmanager
+    def another_tab(self) -> Iterator[None]:
+        """Work in a new tab, which is closed at the end; this one is hidden meanwhile."""
+        before = self.driver.current_window_handle
+        self.driver.switch_to.new_window("tab")
+        try:
+            yield
+        finally:
+            self.driver.close()
+            self.driver.switch_to.window(before)
 
     def log_in(self, console: Console) -> None:
         """Open the address that the console has printed."""

@@ -1,7 +1,10 @@
-"""The choice of the device: a GPU that works and has memory left, else the CPU with the reason."""
+"""Where a graph runs, a GPU that works or else the CPU with the reason, and what its libraries may do."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,3 +106,37 @@ def test_no_engine_pretends_to_run_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(engines, "gpu_provider", lambda: None)
     with pytest.raises(GraphError, match="no provider for GPUs"):
         engines.ENGINES["onnxruntime"].session(b"", 1, "cuda")
+
+
+def test_libraries_report_nothing_to_their_makers(tmp_path: Path) -> None:
+    """In a process of its own: what a library has once begun is not switched off any more."""
+    home, made_up = tmp_path / "home", tmp_path / "site"
+    home.mkdir()
+    made_up.mkdir()
+    (made_up / "openvino_telemetry.py").write_text("raise SystemExit('it would report')")
+    (made_up / "openvino.py").write_text(
+        "try:\n    import openvino_telemetry\nexcept ImportError:\n    quiet = True\n"
+    )
+    script = (
+        "import onnx, sys\n"
+        "from onnx import TensorProto, helper\n"
+        "from dance_ondevice.runtime import engines\n"
+        "assert engines.import_openvino().quiet\n"
+        "ends = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ('image', 'y')]\n"
+        "node = helper.make_node('Identity', ['image'], ['y'])\n"
+        "graph = helper.make_graph([node], 'g', ends[:1], ends[1:])\n"
+        "model = helper.make_model(graph, opset_imports=[helper.make_opsetid('', 17)], ir_version=8)\n"
+        "engines.ENGINES['onnxruntime'].session(model.SerializeToString(), 1)\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    path = os.pathsep.join([str(made_up), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env={**environ, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache"), "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    # It would have put an identifier of the machine there.
+    assert list(home.rglob("*")) == []

@@ -144,8 +144,14 @@ def test_what_is_no_link_of_ours_is_neither_replaced_nor_removed(stage: Stage, t
     assert link.read_text() == "mine"
 
 
-def test_a_prefix_that_is_no_path_is_refused(tmp_path: Path) -> None:
-    for prefix in ("opt/x", "/"):
+def test_a_prefix_that_is_no_path_or_hidden_from_services_is_refused(tmp_path: Path) -> None:
+    for prefix, why in (
+        ("opt/x", "absolute path"),
+        ("/", "absolute path"),
+        ("/home/pi/dance", "does not see"),
+        ("/tmp/dance", "does not see"),
+        ("/srv/50% more", "letters, digits"),
+    ):
         done = subprocess.run(
             ["make", "install-service", f"PREFIX={prefix}", f"DESTDIR={tmp_path}"],
             cwd=REPOSITORY,
@@ -154,4 +160,5 @@ def test_a_prefix_that_is_no_path_is_refused(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode != 0
-        assert "absolute path" in done.stderr
+        assert why in done.stderr
+        assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ if (workshop) start();
 
 function start() {
   const classes = JSON.parse(at("classes").textContent);
-  const csrf = document.querySelector('meta[name="csrf"]').content;
+  let csrf = document.querySelector('meta[name="csrf"]').content;
   let work = JSON.parse(at("frames").textContent);
   let wanted = workshop.dataset.wanted;
   const skipped = new Set();
@@ -18,6 +18,7 @@ function start() {
   let open = null;
   let corners = [];
   let drawing = null;
+  let leaving = false;
 
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
   const say = (text) => { at("message").textContent = text; at("message").hidden = !text; };
@@ -27,8 +28,13 @@ function start() {
   async function call(path, body) {
     const options = body ? { method: "POST", headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf }, body: JSON.stringify(body) } : {};
     const answer = await fetch(path, options);
-    if (answer.status === 401) { location.href = "/login"; }
+    if (answer.status === 401) {
+      if (!open?.label.changed) location.href = "/login";
+      throw new Error("the login has ended; log in again in another tab, then go on here");
+    }
     const found = await answer.json();
+    // After another login, in another tab, the secret is another one, and the label is as good as before.
+    if (answer.status === 403 && found.csrf && found.csrf !== csrf) { csrf = found.csrf; return call(path, body); }
     if (!answer.ok && answer.status !== 409) throw new Error(found.error ?? "the console did not answer");
     return found;
   }
@@ -63,6 +69,7 @@ function start() {
     const when = frame.condition ? `, ${frame.condition}` : "";
     at("about").textContent = found.note ? `${found.note}.` : `${found.camera}${when} · mask by ${found.model}${left}`;
     score();
+    leaving = false;
     workshop.dataset.frame = frame.id;
   }
 
@@ -134,7 +141,7 @@ function start() {
       apply(stroke(open.label.width, open.label.height, ...drawing, x, y, radius()), true);
       drawing = [x, y];
     },
-    cancel: () => { open.label.undo(); open.taps -= 1; sheet.draw(open.label); },
+    cancel: () => { open.label.cancel(); open.taps -= 1; sheet.draw(open.label); },
   });
 
   function undo() {
@@ -146,6 +153,7 @@ function start() {
 
   async function save() {
     if (!open) return;
+    if (corners.length) { say("The polygon is still open: come back to its first corner, or take its corners back with Undo."); return; }
     if (open.label.share() === 0) { say("Nothing is labelled yet: tap a region, or press “All else is right”."); return; }
     busy(true);
     try {
@@ -192,6 +200,7 @@ function start() {
   }
 
   function skip() {
+    if (open?.label.changed && !leaving) { leaving = true; say("What you said of this frame is not saved. Skip again to leave it."); return; }
     skipped.add(open ? open.frame.id : (work.frames[0] ?? {}).id);
     wanted = "";
     next();
@@ -213,11 +222,13 @@ function start() {
     if (found) { found.checked = true; found.scrollIntoView?.({ block: "nearest", inline: "nearest" }); }
   }
   const tools = { r: "tap", b: "brush", p: "polygon", f: "flood", e: "eraser" };
-  const keys = { u: undo, a: rest, s: save, n: skip, "+": () => sheet.zoom(1.4), "-": () => sheet.zoom(1 / 1.4), 0: () => sheet.fit() };
+  // As the buttons do, which wait while a label is saved or a frame opened.
+  const press = (id) => () => at(id).click();
+  const keys = { u: press("undo"), a: press("rest"), s: press("save"), n: press("skip"), "+": () => sheet.zoom(1.4), "-": () => sheet.zoom(1 / 1.4), 0: () => sheet.fit() };
   document.addEventListener("keydown", (event) => {
     if (at("conflict").open || event.altKey) return;
     const key = event.key.toLowerCase();
-    if ((event.ctrlKey || event.metaKey) && key === "z") { event.preventDefault(); undo(); return; }
+    if ((event.ctrlKey || event.metaKey) && key === "z") { event.preventDefault(); at("undo").click(); return; }
     if (event.ctrlKey || event.metaKey) return;
     const recent = performance.now() - typed < 700 && digits !== "";
     if (/^[1-9]$/.test(key) || (key === "0" && recent && classes.length >= 10)) digit(key);
@@ -225,6 +236,8 @@ function start() {
     else if (keys[key]) { event.preventDefault(); keys[key](); }
     else if (document.activeElement === at("paint")) sheet.key(event);
   });
+  // Back, reload and a closed tab ask first.
+  window.addEventListener("beforeunload", (event) => { if (open?.label.changed) event.preventDefault(); });
   setInterval(() => { if (open) score(); }, 1000);
   next();
 }

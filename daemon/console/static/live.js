@@ -113,8 +113,9 @@ function legend(list, counts, all) {
   }));
 }
 
-const events = new EventSource("/live/events");
-events.addEventListener("live", (event) => {
+let events = null;
+
+function live(event) {
   const state = JSON.parse(event.data);
   if (!gone.hidden) { location.reload(); return; }
   document.getElementById("nothing").hidden = state.cameras.length > 0;
@@ -124,17 +125,34 @@ events.addEventListener("live", (event) => {
   const round = state.round ? ` · round ${state.round.round} runs` : "";
   document.getElementById("state").textContent = `${state.version ? `Model ${state.version}` : "No model"}${state.paused ? " · learning is paused" : round}`;
   cameras.classList.remove("stale");
-});
+}
 function lost(message) {
   gone.textContent = message;
   gone.hidden = false;
   cameras.classList.add("stale");
 }
-events.addEventListener("gone", (event) => lost(`${JSON.parse(event.data).message} Start it again: sudo systemctl start dance-ondevice, or dance-ondevice run. This page goes on by itself.`));
-events.addEventListener("error", () => {
+function away(event) {
+  lost(`${JSON.parse(event.data).message} Start it again: sudo systemctl start dance-ondevice, or dance-ondevice run. This page goes on by itself.`);
+}
+function failed() {
   if (events.readyState === EventSource.CLOSED) {
     // The login has ended, or there are as many viewers as the console serves.
     lost("The console does not show this page now: too many may be open. It tries again by itself.");
     setTimeout(() => location.reload(), 5000);
   } else lost("The console does not answer. This page goes on by itself once it does.");
-});
+}
+
+// Only while somebody can see it: a browser has six connections to a server, and each page that watches holds one.
+function watch() {
+  if (document.hidden) {
+    events?.close();
+    events = null;
+  } else if (!events) {
+    events = new EventSource("/live/events");
+    events.addEventListener("live", live);
+    events.addEventListener("gone", away);
+    events.addEventListener("error", failed);
+  }
+}
+document.addEventListener("visibilitychange", watch);
+watch();

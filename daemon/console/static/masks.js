@@ -228,6 +228,8 @@ export class Label {
     this.predicted = predicted ?? new Uint8Array(width * height).fill(UNKNOWN);
     this.ids = label ? label.slice() : new Uint8Array(width * height).fill(UNKNOWN);
     this.steps = [];
+    // Whether the present step has changed anything, so that it is the last of `steps`.
+    this.begun = false;
     this.changed = false;
   }
 
@@ -240,6 +242,7 @@ export class Label {
 
   /** Give pixels a class (or UNKNOWN). With `joined` the change belongs to the step before, as in one stroke. */
   set(indices, value, joined = false) {
+    if (!joined) this.begun = false;
     const { ids } = this;
     const kept = new Int32Array(indices.length);
     const old = new Uint8Array(indices.length);
@@ -254,7 +257,8 @@ export class Label {
     const changed = kept.slice(0, count);
     if (count === 0) return changed;
     const before = old.slice(0, count);
-    if (!joined || this.steps.length === 0) this.steps.push([]);
+    if (!this.begun) this.steps.push([]);
+    this.begun = true;
     this.steps[this.steps.length - 1].push([changed, before]);
     if (this.steps.length > UNDO_STEPS) this.steps.shift();
     this.changed = true;
@@ -279,15 +283,23 @@ export class Label {
   /** Take the last step back; returns whether there was one. */
   undo() {
     const step = this.steps.pop();
+    this.begun = false;
     if (!step) return false;
     for (const [indices, before] of step.reverse()) for (let n = 0; n < indices.length; n += 1) this.ids[indices[n]] = before[n];
+    this.changed = this.steps.length > 0;
     return true;
+  }
+
+  /** Take the present step back, of which nothing may have changed a pixel; never one before it. */
+  cancel() {
+    if (this.begun) this.undo();
   }
 
   /** Add somebody else's label where nothing was said here. */
   merge(theirs) {
     for (let i = 0; i < this.ids.length; i += 1) if (this.ids[i] === UNKNOWN) this.ids[i] = theirs[i];
     this.steps = [];
+    this.begun = false;
     this.changed = true;
   }
 

@@ -120,12 +120,22 @@ export class Sheet {
     this.cross.style.top = `${this.pointer[1] + 0.5}px`;
   }
 
+  /** Column and row under an event, in and beyond the image. */
+  at(event) {
+    const box = this.stage.getBoundingClientRect();
+    return [Math.floor((event.clientX - box.left - this.stage.clientLeft - this.left) / this.scale), Math.floor((event.clientY - box.top - this.stage.clientTop - this.top) / this.scale)];
+  }
+
   /** The pixel under an event; null outside of the image. */
   pixel(event) {
-    const box = this.stage.getBoundingClientRect();
-    const x = Math.floor((event.clientX - box.left - this.stage.clientLeft - this.left) / this.scale);
-    const y = Math.floor((event.clientY - box.top - this.stage.clientTop - this.top) / this.scale);
+    const [x, y] = this.at(event);
     return x >= 0 && y >= 0 && x < this.paint.width && y < this.paint.height ? [x, y] : null;
+  }
+
+  /** The pixel that is nearest to an event: a stroke that leaves the image reaches its border. */
+  nearest(event) {
+    const [x, y] = this.at(event);
+    return [Math.max(0, Math.min(this.paint.width - 1, x)), Math.max(0, Math.min(this.paint.height - 1, y))];
   }
 
   /** Move the cross, or work at it. */
@@ -176,8 +186,7 @@ export class Sheet {
       if (!down.has(event.pointerId) || !gesture) return;
       down.set(event.pointerId, event);
       if (gesture.kind === "draw") {
-        const at = this.pixel(event);
-        if (at) handlers.move(...at);
+        handlers.move(...this.nearest(event));
         return;
       }
       if (gesture.kind === "tap") {

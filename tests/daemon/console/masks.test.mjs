@@ -86,6 +86,25 @@ test("every step can be taken back, and only what was said counts", () => {
   assert.equal(label.share(), 0);
 });
 
+test("a step that changes nothing is none, and what goes on in it belongs to no step before", () => {
+  const label = new Label(W, H, null);
+  label.set(Int32Array.of(0, 1, 2), 4);
+  // A stroke that begins on pixels of its own class, and goes on beyond them.
+  assert.equal(label.set(Int32Array.of(1, 2), 4).length, 0);
+  label.set(Int32Array.of(2, 3), 4, true);
+  label.set(Int32Array.of(4), 4, true);
+  assert.ok(label.undo());
+  assert.deepEqual([...label.ids.slice(0, 5)], [4, 4, 4, UNKNOWN, UNKNOWN]);
+  // A second finger takes back the stroke of the first, which has changed nothing.
+  label.set(Int32Array.of(0), 4);
+  label.cancel();
+  assert.deepEqual([...label.ids.slice(0, 3)], [4, 4, 4]);
+  label.set(Int32Array.of(8), 5);
+  label.cancel();
+  assert.equal(label.ids[8], UNKNOWN);
+  assert.ok(label.changed && label.undo() && !label.changed);
+});
+
 test("two people's labels together keep both, one's own on top", () => {
   const label = new Label(W, H, null);
   label.set(Int32Array.of(0, 1), 2);

@@ -22,7 +22,11 @@ def test_a_session_lasts_as_long_as_it_should_and_no_longer_than_its_token() -> 
     cookie = sessions.begin()
     assert sessions.valid(cookie)
     assert Sessions(TOKEN, now=clock).valid(cookie)
-    assert not Sessions(TOKEN + "x", now=clock).valid(cookie)
+    other = Sessions(TOKEN + "x", now=clock)
+    assert not other.valid(cookie)
+    # Two boards that are reached at one host name, at two ports, do not take each other's place.
+    assert other.cookie != sessions.cookie == Sessions(TOKEN).cookie
+    assert other.cookie.startswith("dance_console_")
     assert sessions.csrf(cookie) != sessions.csrf(sessions.begin())
     clock.at += SESSION_SECONDS
     assert not sessions.valid(cookie)
