@@ -264,7 +264,7 @@ _QUESTIONS: Sequence[tuple[str, str, Callable[[Sequence[Body]], Finding]]] = (
     ("the base model that comes along, CamVid", "base.json", _base),
     (
         "DANCE+ from scratch, Fast-SCNN on CamVid",
-        "slimming-fastscnn-scratch-[0-9].json",
+        "slimming-fastscnn-scratch-anew-[0-9].json",
         _slimming,
     ),
     (

@@ -32,7 +32,7 @@ def test_the_dusk() -> None:
 
 
 def test_slimming() -> None:
-    seeds = [result(f"slimming-fastscnn-scratch-{seed}")["variants"] for seed in range(3)]
+    seeds = [result(f"slimming-fastscnn-scratch-anew-{seed}")["variants"] for seed in range(3)]
     pairs = [(one["dense"], one["dance+"]) for one in seeds]
     training, inference = (
         mean(1 - ours[key] / dense[key] for dense, ours in pairs) for key in ("train_seconds", "infer_ms")
