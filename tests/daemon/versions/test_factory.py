@@ -40,6 +40,7 @@ FAULTS: dict[str, tuple[str, str]] = {
     "raises": ("def make(n): raise KeyError('weights')", "KeyError"),
     "nothing": ("def make(n): return None", "must return a torch.nn.Module"),
     "classes": (GOOD + "\ndef make(n): return Net(n, 1)", "gives 4 classes, 3 were requested"),
+    "frozen": (GOOD + "\ndef make(n): return Net(n).requires_grad_(False)", "in training mode"),
     "output": (
         "from torch import nn\nclass Net(nn.Conv2d):\n    def forward(self, x): return {'scores': x}\n"
         "def make(n): return Net(3, n, 1)",
