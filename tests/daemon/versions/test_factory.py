@@ -40,7 +40,6 @@ FAULTS: dict[str, tuple[str, str]] = {
     "raises": ("def make(n): raise KeyError('weights')", "KeyError"),
     "nothing": ("def make(n): return None", "must return a torch.nn.Module"),
     "classes": (GOOD + "\ndef make(n): return Net(n, 1)", "gives 4 classes, 3 were requested"),
-    "frozen": (GOOD + "\ndef make(n): return Net(n).requires_grad_(False)", "in training mode"),
     "output": (
         "from torch import nn\nclass Net(nn.Conv2d):\n    def forward(self, x): return {'scores': x}\n"
         "def make(n): return Net(3, n, 1)",
@@ -85,6 +84,20 @@ def test_config_check_finds_what_is_wrong(
     assert f"{section}.{key}" in line
     assert words in line
     assert "beside the configuration" in line
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "status"), [("model", "factory", 78), ("labels", "teacher_factory", 0)]
+)
+def test_a_model_that_rounds_cannot_train_may_be_a_teacher(
+    section: str, key: str, status: int, site: Callable[..., Path]
+) -> None:
+    source = GOOD + "\ndef make(n): return Net(n).requires_grad_(False)"
+    file = site(f"frozen_{section}", source, section, key)
+
+    result = CliRunner().invoke(main, ["config", "check", "--config", str(file)])
+
+    assert (result.exit_code, "in training mode" in result.output) == (status, bool(status))
 
 
 def test_a_module_is_found_beside_the_configuration_from_anywhere(
