@@ -231,7 +231,7 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
             shapes = shapes_for(module, channels)
             # Shapes are checked before anything is allocated: a forged card may ask for any amount of memory.
             for key, shape in shapes.items():
-                _check_shape(tensors, f"{name}.{key}", shape)
+                _check_shape(tensors, f"{name}.{key}" if name else key, shape)
             set_channels(module, channels)
         except ValueError as error:
             raise CheckpointError(f"{source}: layer {name}: {error}") from error
