@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dance_ondevice.daemon.cli import WorkFailed
+from dance_ondevice.daemon.cli import WorkFailed, load_config
 from dance_ondevice.daemon.system.owner import AS_SERVICE
 from dance_ondevice.files import read_regular
 
@@ -29,17 +29,23 @@ UNIT_FILE = Path("/etc/systemd/system/dance-ondevice.service")
 def target(config_path: Path | None, state_dir: Path | None) -> StatePaths:
     """The state folder that ``--config`` and ``--state-dir`` select; see ``instances.locate``.
 
+    Networks of the user's own are found beside the configuration from then on.
+
     Raises:
         click.UsageError: several daemons run and nothing says which one is meant.
         ConfigError: the configuration cannot be used.
     """
+    from dance_ondevice.daemon.config.load import ConfigError
     from dance_ondevice.daemon.control.instances import AmbiguousInstanceError, locate
     from dance_ondevice.daemon.system.state import StatePaths
 
     try:
-        return StatePaths(locate(config_path, state_dir, os.environ))
+        paths = StatePaths(locate(config_path, state_dir, os.environ))
     except AmbiguousInstanceError as error:
         raise click.UsageError(str(error)) from error
+    with contextlib.suppress(ConfigError):  # of a folder that is named by itself, its file need not be right
+        load_config(config_path)
+    return paths
 
 
 def no_daemon(paths: StatePaths) -> str:

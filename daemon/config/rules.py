@@ -164,8 +164,8 @@ RULES: Mapping[str, Rule] = {
     "model.weights": Rule(
         "Base model to start from.",
         "a folder with model.safetensors and card.json, a file of weights (.safetensors, or a weights-only "
-        'state dict .pt, .pth), "untrained" for a fresh network, or "" for the base model that comes with '
-        "the package where architecture and classes are its own, else a fresh network",
+        'state dict .pt, .pth, .ckpt, .bin), "untrained" for a fresh network, or "" for the base model that '
+        "comes with the package where architecture and classes are its own, else a fresh network",
         lambda value: "\0" not in value,
     ),
     "model.factory": Rule(

@@ -23,18 +23,21 @@ _MARK = "\x1e"
 
 def problems(config: Config, config_file: str) -> Iterator[Problem]:
     """The problems of the configured factories: each is imported and called, and its model is tried."""
-    for key, factory in (
-        ("model.factory", config.model.factory),
-        ("labels.teacher_factory", config.labels.teacher_factory),
+    for key, factory, new in (
+        ("model.factory", config.model.factory, True),
+        ("labels.teacher_factory", config.labels.teacher_factory, False),
     ):
-        if factory and (wrong := failure(factory, len(config.model.classes))):
+        if factory and (wrong := failure(factory, len(config.model.classes), new=new)):
             yield problem(config_file, key, factory, wrong)
 
 
-def failure(factory: str, n_classes: int) -> str:
-    """Why a factory makes no model that segments so many classes, in one line; "" if it does."""
+def failure(factory: str, n_classes: int, *, new: bool = False) -> str:
+    """Why a factory makes no model that segments so many classes, in one line; "" if it does.
+
+    Of a new one it is asked, too, whether rounds can train it.
+    """
     try:
-        build_from_factory(factory, n_classes)
+        build_from_factory(factory, n_classes, new=new)
     except ModelError as error:
         return one_line(str(error))
     return ""

@@ -227,7 +227,7 @@ def _copy_base(config: Config, config_file: str, scratch: Path, source: Path) ->
         problem = f"{config.model.weights!r} ({error})"
         allowed = (
             "a folder with model.safetensors and card.json, as 'dance-ondevice pretrain --out' makes, or a "
-            "file of weights (.safetensors, .pt, .pth)"
+            "file of weights (.safetensors, .pt, .pth, .ckpt, .bin)"
         )
     raise ConfigError((Problem(config_file, "model.weights", problem, allowed),))
 
@@ -283,7 +283,8 @@ def _write_filled(config: Config, config_file: str, out: Path, weights: Path) ->
                     config_file,
                     "model.weights",
                     f"{config.model.weights!r} ({error.stdout.strip()})",
-                    "a file of weights (.safetensors, .pt, .pth) of the configured architecture or factory",
+                    "a file of weights (.safetensors, .pt, .pth, .ckpt, .bin) of the configured architecture "
+                    "or factory",
                 ),
             )
         ) from error

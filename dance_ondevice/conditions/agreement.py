@@ -75,7 +75,7 @@ def agreement(model: nn.Module, images: Iterable[Image], normalisation: Normalis
     """
     same = count = 0
     device = next(model.parameters()).device
-    with evaluating(model), torch.inference_mode():
+    with evaluating(model), torch.no_grad():
         for image in images:
             x = to_tensor(image, normalisation).to(device)
             equal = _classes(model, x) == _classes(model, x.flip(3)).flip(2)

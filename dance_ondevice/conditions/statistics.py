@@ -177,7 +177,7 @@ class Estimator:
         ]
         device = next(self._model.parameters()).device
         try:
-            with _normalising_by_batch(self._model, norms.values()), torch.inference_mode():
+            with _normalising_by_batch(self._model, norms.values()), torch.no_grad():
                 x = torch.cat([to_tensor(image, self._normalisation) for image in images])
                 logits(self._model, x.to(device))
         finally:

@@ -145,10 +145,13 @@ def _numbers(tensor: Tensor | None) -> tuple[int, ...]:
 
 
 def has_channels(module: nn.Module) -> bool:
-    """Return whether channels can be removed from this module."""
-    return isinstance(module, (_ConvNd, nn.Linear, _NormBase)) or (
-        isinstance(module, nn.PReLU) and module.num_parameters > 1
-    )
+    """Return whether channels can be removed from this module.
+
+    Not where the weight is computed from other tensors at each pass, as by weight or spectral normalisation.
+    """
+    if isinstance(module, (_ConvNd, nn.Linear)):
+        return "weight" in module._parameters
+    return isinstance(module, _NormBase) or (isinstance(module, nn.PReLU) and module.num_parameters > 1)
 
 
 def layer_channels(module: nn.Module) -> LayerChannels:

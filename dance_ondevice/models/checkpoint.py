@@ -231,7 +231,7 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
             shapes = shapes_for(module, channels)
             # Shapes are checked before anything is allocated: a forged card may ask for any amount of memory.
             for key, shape in shapes.items():
-                _check_shape(tensors, f"{name}.{key}", shape)
+                _check_shape(tensors, f"{name}.{key}" if name else key, shape)
             set_channels(module, channels)
         except ValueError as error:
             raise CheckpointError(f"{source}: layer {name}: {error}") from error
@@ -261,8 +261,8 @@ def _rebuild(card: ModelCard, state: Mapping[str, Tensor], source: str) -> nn.Mo
 def _check_runs(model: nn.Module, num_classes: int, source: str) -> None:
     """Run the model once: tensors and card can agree with each other and still not be a working network."""
     try:
-        with torch.inference_mode():
-            found = logits(model, torch.zeros(1, 3, STRIDE, STRIDE)).shape[1]
+        with torch.no_grad():  # what the model keeps of this pass must serve training, too
+            found = logits(model, torch.zeros(1, 3, 2 * STRIDE, 2 * STRIDE)).shape[1]
     except Exception as error:  # the model may be the user's, and its layers may not fit together
         raise CheckpointError(f"{source}: the model does not run: {type(error).__name__}: {error}") from error
     if found != num_classes:

@@ -120,13 +120,14 @@ def _watch(
 
     def hooked(name: str, module: nn.Module) -> torch.utils.hooks.RemovableHandle:
         return module.register_forward_hook(
-            lambda layer, inputs, output: note(name, layer, inputs[0], output)
+            lambda layer, inputs, named, output: note(name, layer, (*inputs, *named.values())[0], output),
+            with_kwargs=True,
         )
 
     layers = [(name, m) for name, m in model.named_modules() if isinstance(m, (_ConvNd, nn.Linear))]
     handles = [hooked(name, module) for name, module in layers]
     try:
-        with evaluating(model), torch.inference_mode(not gradients), torch.set_grad_enabled(gradients):
+        with evaluating(model), torch.set_grad_enabled(gradients):
             outputs(model, torch.zeros(1, 3, *size, device=next(model.parameters()).device))
     finally:
         for handle in handles:

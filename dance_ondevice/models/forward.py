@@ -93,15 +93,21 @@ def coarse(model: nn.Module) -> Callable[[Tensor], object]:
 
 
 def heads_of(found: object) -> Sequence[Tensor]:
-    """Return the outputs in a model's return value, see :func:`outputs`; empty if it is something else."""
+    """Return the outputs in a model's return value, see :func:`outputs`; empty if it is something else.
+
+    Further maps of other widths, such as boundaries or features, are no scores of the classes: left out.
+    """
     if isinstance(found, Tensor):
         found = (found,)
     elif isinstance(found, Mapping):
         main = "out" if "out" in found else "logits"
         found = (found.get(main), *(value for name, value in found.items() if name != main))
-    if isinstance(found, (tuple, list)) and found and all(_is_map(head) for head in found):
-        return found
-    return ()
+    if not isinstance(found, (tuple, list)):
+        return ()
+    heads = [head for head in found if head is not None]
+    if not heads or heads[0] is not found[0] or not all(_is_map(head) for head in heads):
+        return ()
+    return [head for head in heads if head.shape[1] == heads[0].shape[1]]
 
 
 def _heads(
@@ -167,7 +173,7 @@ def predict(
         raise ValueError("predict needs a model in eval mode: call model.eval() first")
     if out_size is not None and (len(out_size) != 2 or min(out_size) < 1):
         raise ValueError(f"out_size is (height, width), both at least 1, found {tuple(out_size)}")
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference mode: a model may keep tensors, and be trained on afterwards
         x = as_parameters(model, to_tensor(bgr, normalisation))
         heads, padded = _heads(model, x, coarse(model))
         scores = heads[0][0].float().cpu().contiguous().numpy()

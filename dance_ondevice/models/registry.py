@@ -10,8 +10,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
+#: Sides of the images that a new model of a factory is trained on once: other multiples of 32 than the 64 of
+#: the first trial, so that a model that wants multiples of 64, or squares, is noticed.
+_TRIAL = (160, 96)
 #: Environment variable with further folders in which modules of factories are searched.
 MODEL_PATH = "DANCE_MODEL_PATH"
 #: Class of each architecture, as "module:name". They are names only, so that checking a configuration is
@@ -93,8 +96,9 @@ def build_from_factory(factory: str, num_classes: int, *, new: bool = False) -> 
         factory: Name of the callable, "package.module:callable".
         num_classes: Number of classes, 1 to 255.
         new: Whether nothing was stored of this model yet. Then it is refused, too, where it gives
-            probabilities or is wrapped by ``torch.compile`` or ``DataParallel``, which rename its tensors: a
-            version that has learnt all the same must still load.
+            probabilities, cannot be trained on two images, or is wrapped by ``torch.compile`` or
+            ``DataParallel``, which rename its tensors: a version that has learnt all the same must still
+            load.
 
     Raises:
         FactoryError: The name, the callable or its model is wrong; the message says how.
@@ -119,7 +123,8 @@ def build_from_factory(factory: str, num_classes: int, *, new: bool = False) -> 
     if not any(True for _ in model.parameters()):
         raise FactoryError(f"the model of factory {factory} has no parameters, so there is nothing to train")
     try:
-        with evaluating(model), torch.inference_mode():
+        # Not in inference mode: layers that are made at the first pass must be trainable.
+        with evaluating(model), torch.no_grad():
             found = logits(model, torch.zeros(1, 3, 64, 64))
     except Exception as error:  # the user's code again
         raise FactoryError(
@@ -134,13 +139,51 @@ def build_from_factory(factory: str, num_classes: int, *, new: bool = False) -> 
             f"the model of factory {factory} is wrapped by torch.compile or DataParallel, which would "
             "compile or copy it anew in each process: return the model itself"
         )
-    # Scores of fresh weights do not add up to 1 in each pixel by chance.
-    if new and num_classes > 1 and bool((found >= 0).all()) and bool(((found.sum(1) - 1).abs() < 1e-3).all()):
+    if new:
+        _check_learns(model, factory, found)
+    return model
+
+
+def _check_learns(model: nn.Module, factory: str, blank: Tensor) -> None:
+    """Check that a model gives scores, and that it can be trained; its tensors stay as they were.
+
+    ``blank`` is what it gives for an image without content.
+    """
+    import torch
+
+    from dance_ondevice.models.cost import evaluating
+    from dance_ondevice.models.forward import logits, outputs
+
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    images = torch.randn(2, 3, *_TRIAL, generator=torch.Generator().manual_seed(0))
+    size = " x ".join(map(str, _TRIAL))
+    doing = f"on images of {size}"
+    try:
+        with evaluating(model), torch.no_grad():
+            sharp = logits(
+                model, 50.0 * images
+            )  # beyond what scores of fresh weights stay between 0 and 1 at
+        doing = f"in training mode, on two images of {size}: in rounds it is called with images alone"
+        with evaluating(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            model.train()
+            loss = torch.stack([head.float().square().mean() for head in outputs(model, images)]).sum()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+            if all(parameter.grad is None for parameter in model.parameters()):
+                raise RuntimeError("no weight gets a gradient")
+    except Exception as error:  # the user's code
+        raise FactoryError(
+            f"the model of factory {factory} failed {doing}: {type(error).__name__}: {error}"
+        ) from error
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.load_state_dict(before)
+    bounded = all(bool(((found >= 0) & (found <= 1)).all()) for found in (blank, sharp))
+    # A head whose weights begin at zero gives the same everywhere.
+    if blank.shape[1] > 1 and bounded and bool(sharp.amax() > sharp.amin()):
         raise FactoryError(
             f"the model of factory {factory} gives probabilities, from which it would hardly learn: leave "
-            "its softmax out, so that it gives class scores (logits)"
+            "its softmax (or sigmoid) out, so that it gives class scores (logits)"
         )
-    return model
 
 
 def _resolve(reference: str) -> Callable[..., Any]:

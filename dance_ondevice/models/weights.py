@@ -27,8 +27,8 @@ from dance_ondevice.models.registry import arguments_of
 
 log = logging.getLogger(__name__)
 
-#: Suffixes of weights files.
-SUFFIXES = (".safetensors", ".pt", ".pth")
+#: Suffixes of weights files; ``.ckpt`` is Lightning's, ``.bin`` that of older repositories on Hugging Face.
+SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".bin")
 #: Keys under which training programs store the state dict beside other data; of two equally large ones, as
 #: of a model and its moving average, the one that is named first here is taken.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "model_state", "net", "network", "weights", "params")

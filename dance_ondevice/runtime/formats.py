@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -172,12 +173,35 @@ def _averaging(pixels: Any, cells: Any) -> Tensor:
     return inside.to(torch.float32) / (end - start)[:, None].to(torch.float32)
 
 
+@contextlib.contextmanager
+def _graph_unprinted() -> Iterator[None]:
+    """Keep the exporter from printing the whole graph, hundreds of lines, where it fails.
+
+    Its log is meant to be off, but torch 2.13 switches it on at each export.
+    """
+    log = getattr(torch._C, "_jit_onnx_log", None)
+    if log is None:
+        yield
+        return
+    setattr(torch._C, "_jit_onnx_log", lambda *_: None)  # noqa: B010 - its stubs do not have it
+    try:
+        yield
+    finally:
+        setattr(torch._C, "_jit_onnx_log", log)  # noqa: B010
+
+
 def _onnx_of(graph: nn.Module, size: tuple[int, int], *, any_size: bool, fold: bool) -> bytes:
     target = io.BytesIO()
     mode = torch.onnx.TrainingMode.EVAL if fold else torch.onnx.TrainingMode.PRESERVE
     axes = {name: dict(zip((2, 3), SIDES, strict=True)) for name in ("image", "logits")} if any_size else None
     try:
-        with warnings.catch_warnings(), torch.no_grad(), _PoolingAsProducts(), _PReLUAsSum():
+        with (
+            warnings.catch_warnings(),
+            _graph_unprinted(),
+            torch.no_grad(),
+            _PoolingAsProducts(),
+            _PReLUAsSum(),
+        ):
             # It warns that it traces and is the older of two exporters; the result is compared later.
             warnings.simplefilter("ignore")
             torch.onnx.export(

@@ -31,7 +31,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters, evaluating,
 from dance_ondevice.models.forward import as_parameters, logits
 from dance_ondevice.slimming.groups import Group, NotPrunable, copy_of, find_groups
 from dance_ondevice.slimming.importance import Scores
-from dance_ondevice.slimming.tracing import TRACE_SIDE
+from dance_ondevice.slimming.tracing import TRACE_SIDE, forward_with_auxiliary
 
 __all__ = ["SlimReport", "slim"]
 
@@ -95,6 +95,9 @@ class _Task:
         blocks = frozenset().union(*(group.blocks for group in self.groups))
         total = 0
         for name, macs in self.costs.items():
+            if name not in self.channels:  # its weight is computed anew at each pass: it loses none
+                total += macs
+                continue
             inputs, outputs, groups = self.channels[name]
             lost_in, lost_out = lost.get((name, "in"), 0), lost.get((name, "out"), 0)
             if name in blocks or 1 < groups == inputs == outputs:
@@ -296,6 +299,8 @@ def _remove(
         expected = _output(probe)
         _cut(probe, removed)
         found = _output(probe)
+        with torch.no_grad():  # auxiliary heads may join channels in their own way
+            forward_with_auxiliary(probe, as_parameters(probe, torch.rand(1, 3, TRACE_SIDE, TRACE_SIDE)))
     except Exception as error:  # whatever wrongly traced channels, or a forward with them, may raise
         raise NotPrunable(
             f"{type(model).__name__} no longer runs after channels were removed; its operations on channels "

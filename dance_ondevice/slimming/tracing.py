@@ -8,8 +8,8 @@ to what grouped convolutions and shuffles can lose.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -65,13 +65,16 @@ def trace(probe: nn.Module) -> list[Traced]:
     with torch.enable_grad():
         image = torch.zeros(1, 3, TRACE_SIDE, TRACE_SIDE, device=next(probe.parameters()).device)
         graph = torch_pruning.DependencyGraph().build_dependency(
-            probe, example_inputs=image, forward_fn=_forward_with_auxiliary, verbose=False
+            probe, example_inputs=image, forward_fn=_traced_outputs, verbose=False
         )
         moved = _tell_permutations(graph, shuffles)
         last = {module for module, node in graph.module2node.items() if not node.outputs}
+        tied = _tied(probe)
         read = [
             _read(raw, graph, names, last, moved)
             for raw in graph.get_all_groups(root_module_types=[_ConvNd, nn.Linear])
+            # Layers that share a weight are one in training; cut, they would part.
+            if not any(item.dep.target.module in tied for item in raw.items)
         ]
     return [group for group in read if group is not None]
 
@@ -119,6 +122,13 @@ def _dense(layer: nn.Conv2d) -> nn.Conv2d:
     return made.to(layer.weight.device, layer.weight.dtype)
 
 
+def _tied(model: nn.Module) -> set[nn.Module]:
+    """Return the layers that share a parameter with another layer."""
+    layers = [module for _, module in model.named_modules()]
+    owners = Counter(id(p) for module in layers for p in module._parameters.values() if p is not None)
+    return {m for m in layers if any(owners[id(p)] > 1 for p in m._parameters.values() if p is not None)}
+
+
 def _tell_permutations(graph: Any, shuffles: list[_Shuffle]) -> dict[Any, int]:
     """Make the graph follow channels through shuffles; returns the groups of each shuffle's operation."""
     seen = {grad: (shuffle.groups, width) for shuffle in shuffles for grad, width in shuffle.seen}
@@ -146,7 +156,20 @@ def _map(source: Any, target: Any, order: list[int]) -> None:
             dependency.index_mapping[dependency.index_mapping[0] is not None] = mapped
 
 
-def _forward_with_auxiliary(model: nn.Module, image: Tensor) -> Any:
+def _traced_outputs(model: nn.Module, image: Tensor) -> list[Tensor]:
+    """Return every tensor that the training path gives: whatever computes one must keep running."""
+
+    def tensors(found: object) -> Iterator[Tensor]:
+        if isinstance(found, Tensor):
+            yield found
+        elif isinstance(found, (Mapping, list, tuple)):
+            for each in found.values() if isinstance(found, Mapping) else found:
+                yield from tensors(each)
+
+    return [found for found in tensors(forward_with_auxiliary(model, image)) if found.grad_fn is not None]
+
+
+def forward_with_auxiliary(model: nn.Module, image: Tensor) -> Any:
     """Run the training path, for its auxiliary heads, with normalisation and dropout as in inference."""
     for _, module in model.named_modules():  # a user's attribute may hide modules()
         module.training = not isinstance(module, (_NormBase, _DropoutNd))
@@ -154,7 +177,11 @@ def _forward_with_auxiliary(model: nn.Module, image: Tensor) -> Any:
 
 
 def _read(
-    raw: Any, graph: Any, names: Mapping[nn.Module, str], last: set[Any], moved: Mapping[Any, int]
+    raw: Any,
+    graph: Any,
+    names: Mapping[nn.Module, str],
+    last: set[Any],
+    moved: Mapping[Any, int],
 ) -> Traced | None:
     """Translate a torch-pruning group; None where it must not or cannot lose channels."""
     root = raw[0].dep.target.module

@@ -9,10 +9,11 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvNd
 
 from dance_ondevice.models.forward import channels_last, outputs
 from dance_ondevice.training.batches import MIN_BATCH
@@ -23,6 +24,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 #: Of what runs in half precision.
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 _WORTHWHILE = 0.9
+#: Channels that oneDNN takes at a time.
+_BLOCK = 16
 #: Factor of the loss that training in fp16 begins with.
 _FIRST_SCALE = 2.0**14
 #: The factor doubles after so many steps in a row without an overflow.
@@ -35,17 +38,16 @@ _MOST_OVERFLOWS = 20
 def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
     """A context in which the model's convolutions and matrix products run in ``precision``.
 
-    Two kinds of depthwise convolution stay in 32 bits on the CPU (oneDNN, as of torch 2.13). For dilated ones
-    it computes a wrong gradient of the weights in bf16, off by more than its own length and at times by
-    thirty orders of magnitude; a test measures it, so that the exception can be removed when the library is
-    fixed. For strided ones the backward pass takes many times as long as in fp32.
+    Two kinds of convolution stay in 32 bits on the CPU (oneDNN, as of torch 2.13). For dilated ones with
+    groups, or whose inputs are no multiple of 16 as slimming may leave them, it computes a wrong gradient of
+    the weights in bf16, off by more than its own length, infinite or NaN; a test measures it, so that the
+    exception can be removed when the library is fixed. For strided depthwise ones the backward pass takes
+    many times as long as in fp32.
     """
     device = next(model.parameters()).device
     lowered = precision in _TYPES
     exact = (
-        [m for _, m in model.named_modules() if _is_awkward_depthwise(m)]
-        if lowered and device.type == "cpu"
-        else []
+        [m for _, m in model.named_modules() if _is_awkward(m)] if lowered and device.type == "cpu" else []
     )
     for module in exact:
         module.forward = functools.partial(_forward_in_fp32, module)
@@ -57,15 +59,19 @@ def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
             del module.forward
 
 
-def _is_awkward_depthwise(module: nn.Module) -> bool:
-    if not isinstance(module, nn.Conv2d) or module.groups == 1:
+def _is_awkward(module: nn.Module) -> bool:
+    if not isinstance(module, _ConvNd):
         return False
-    return max(module.dilation) > 1 or max(module.stride) > 1
+    if module.groups > 1 and max(module.stride) > 1 and not module.transposed:
+        return True
+    # The gradient of a transposed convolution's weights is computed with its two sides exchanged.
+    inputs = module.out_channels if module.transposed else module.in_channels
+    return max(module.dilation) > 1 and (module.groups > 1 or inputs % _BLOCK > 0)
 
 
-def _forward_in_fp32(module: nn.Module, x: Tensor) -> Tensor:
+def _forward_in_fp32(module: nn.Module, x: Tensor, *further: Any) -> Tensor:
     with torch.autocast(x.device.type, enabled=False):
-        found: Tensor = type(module).forward(module, x.float())
+        found: Tensor = type(module).forward(module, x.float(), *further)
         return found.to(x.dtype)
 
 

@@ -324,21 +324,21 @@ class Trainer:
                 torch.manual_seed(int(rng.integers(2**63)))  # for dropout
                 with autocast(self.model, options.precision):
                     heads = sampled_outputs(self.model, images, _LOSS_STRIDE, (top, left))
+            losses = [
+                weighted_cross_entropy(head.float(), labels, weights, self._class_weights) for head in heads
+            ]
+            loss = losses[0]
+            for auxiliary in losses[1:]:
+                loss = loss + options.auxiliary_weight * auxiliary
+            if self._distillation is not None:
+                members = self.plan.members(step)[1]
+                sampled = (_LOSS_STRIDE, (top, left))
+                term = self._distillation(images, heads[0].float(), labels, members, sampled)
+                loss = loss + term
+            self._optimiser.zero_grad()
+            (loss * self._scaler.scale).backward()  # type: ignore[no-untyped-call]  # it has no types
         finally:
-            self.model.eval()
-        losses = [
-            weighted_cross_entropy(head.float(), labels, weights, self._class_weights) for head in heads
-        ]
-        loss = losses[0]
-        for auxiliary in losses[1:]:
-            loss = loss + options.auxiliary_weight * auxiliary
-        if self._distillation is not None:
-            members = self.plan.members(step)[1]
-            sampled = (_LOSS_STRIDE, (top, left))
-            term = self._distillation(images, heads[0].float(), labels, members, sampled)
-            loss = loss + term
-        self._optimiser.zero_grad()
-        (loss * self._scaler.scale).backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+            self.model.eval()  # after the backward pass, in which checkpointed blocks run once more
         self._scaler.unscale(self._parameters.values())
         return float(loss.detach())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 
 class Fire(nn.Module):
@@ -79,6 +80,38 @@ class Attentive(nn.Module):
         tokens = tokens + self.attention(tokens, tokens, tokens, need_weights=False)[0]
         out: Tensor = self.last(tokens.transpose(1, 2).reshape(x.shape))
         return out
+
+
+class Unusual(nn.Module):
+    """Lazy layers, weights computed at each pass, a kept tensor, a recomputed block, outputs of all kinds."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.stem = nn.LazyConv2d(16, 3, stride=2, padding=1)
+        self.norm = nn.LazyBatchNorm2d()
+        self.weighed = nn.utils.parametrizations.weight_norm(nn.Conv2d(16, 16, 3, padding=1))
+        self.block = nn.Sequential(nn.Conv2d(16, 24, 3, padding=1), nn.BatchNorm2d(24), nn.ReLU())
+        self.first, self.second = nn.Conv2d(24, 24, 1), nn.Conv2d(24, 24, 1)
+        self.second.weight = self.first.weight
+        self.mix = nn.Conv2d(24, 48, 3, padding=2, dilation=2)
+        self.last = nn.Conv2d(48, num_classes, 1)
+        self.boundary = nn.Conv2d(16, 1, 1)
+        self.ramps: dict[int, Tensor] = {}
+
+    def forward(self, x: Tensor) -> dict[str, Tensor | None]:
+        early = F.relu(self.norm(self.stem(x)))
+        width = early.shape[3]
+        if width not in self.ramps:
+            self.ramps[width] = torch.linspace(0.5, 1.0, width) * 1.0
+        early = F.relu(self.weighed(early * self.ramps[width]))
+        deep = checkpoint(self.block, early, use_reentrant=False) if self.training else self.block(early)
+        deep = F.relu(self.first(deep) + self.second(deep))
+        boundary = self.boundary(early) if self.training else None
+        return {"boundary": boundary, "out": self.last(input=F.relu(self.mix(deep))), "aux": None}
+
+
+def make_unusual(num_classes: int) -> nn.Module:
+    return Unusual(num_classes)
 
 
 def make_awkward(num_classes: int) -> nn.Module:

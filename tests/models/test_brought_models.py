@@ -32,9 +32,10 @@ PLAIN = "unet_of_a_user:make_unet"
 AWKWARD = "brought_models:make_awkward"
 ATTENTIVE = "brought_models:make_attentive"
 SHADOWED = "brought_models:make_shadowed"
+UNUSUAL = "brought_models:make_unusual"
 
 pytestmark = pytest.mark.slow
-every_model = pytest.mark.parametrize("factory", [PLAIN, AWKWARD, ATTENTIVE, SHADOWED])
+every_model = pytest.mark.parametrize("factory", [PLAIN, AWKWARD, ATTENTIVE, SHADOWED, UNUSUAL])
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,7 @@ def assert_comes_back(model: nn.Module, factory: str, directory: Path) -> nn.Mod
 
 @every_model
 def test_it_is_trained_saved_and_loaded_unslimmed(factory: str, sample: TrainingSample, tmp_path: Path):
-    model = build_from_factory(factory, CLASSES)
+    model = build_from_factory(factory, CLASSES, new=True)
     train_one_step(model, sample)
     train_one_step(assert_comes_back(model, factory, tmp_path / "model"), sample)
 
@@ -95,7 +96,7 @@ def test_it_is_slimmed_or_says_that_it_cannot_be(
         assert factory in (ATTENTIVE, SHADOWED)
         assert channels_of(model) == before
     else:
-        assert factory in (PLAIN, AWKWARD)
+        assert factory in (PLAIN, AWKWARD, UNUSUAL)
         assert report.macs_after == count_macs(model, *SIZE) < report.macs_before
     train_one_step(model, sample)
     train_one_step(assert_comes_back(model, factory, tmp_path / "model"), sample)

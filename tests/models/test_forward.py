@@ -10,7 +10,7 @@ from torch import nn
 
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.fastscnn import FastSCNN
-from dance_ondevice.models.forward import logits, outputs, predict, sampled_outputs, to_tensor
+from dance_ondevice.models.forward import heads_of, logits, outputs, predict, sampled_outputs, to_tensor
 
 PLAIN = Normalisation((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
@@ -243,3 +243,16 @@ def test_a_model_of_another_precision_segments_frames(dtype: torch.dtype) -> Non
 def test_a_model_without_parameters_segments_frames() -> None:
     picture = np.full((32, 32, 3), (0, 0, 255), np.uint8)
     assert (predict(nn.Identity().eval(), picture, PLAIN).mask == 0).all()  # red comes first
+
+
+def test_further_maps_that_are_no_scores_of_the_classes_are_left_out() -> None:
+    scores, boundary, auxiliary = torch.zeros(1, 5, 8, 8), torch.zeros(1, 1, 8, 8), torch.ones(1, 5, 4, 4)
+    for found in (
+        (scores, None, boundary, auxiliary),
+        {"boundary": boundary, "out": scores, "features": None, "aux": auxiliary},
+    ):
+        first, second = heads_of(found)
+        assert first is scores
+        assert second is auxiliary
+    assert not heads_of((None, scores))
+    assert not heads_of({"aux": scores})

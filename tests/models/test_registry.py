@@ -76,9 +76,38 @@ def test_what_is_wrong_with_a_factory_is_said(unet_factory: str, factory: str, n
 
 
 @pytest.mark.parametrize(
+    ("factory", "named"),
+    [
+        ("unet_of_a_user:make_bounded", r"softmax \(or sigmoid\)"),
+        ("unet_of_a_user:make_frozen", "in training mode"),
+        ("unet_of_a_user:make_giving_its_loss", "with images alone: AssertionError: where are the labels"),
+        ("unet_of_a_user:make_multiples_of_64", "on images of 160 x 96"),
+    ],
+)
+def test_what_no_round_could_train_is_refused_as_it_comes_in(unet_factory: str, factory: str, named: str):
+    build_from_factory(factory, 7)  # what was stored once still loads
+    with pytest.raises(FactoryError, match=named):
+        build_from_factory(factory, 7, new=True)
+
+
+@pytest.mark.parametrize("factory", ["make_unet", "make_fresh_head"])
+def test_the_trial_of_a_new_model_leaves_no_trace(unet_factory: str, factory: str):
+    torch.manual_seed(0)
+    tried = build_from_factory(f"unet_of_a_user:{factory}", 7, new=True)
+    torch.manual_seed(0)
+    fresh = build_from_factory(f"unet_of_a_user:{factory}", 7)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(tried.state_dict().values(), fresh.state_dict().values(), strict=True)
+    )
+    assert all(p.grad is None for p in tried.parameters())
+    assert tried.training
+
+
+@pytest.mark.parametrize(
     ("factory", "named", "tensors"),
     [
-        ("unet_of_a_user:make_probabilities", "leave its softmax out", {"0.weight", "0.bias"}),
+        ("unet_of_a_user:make_probabilities", "leave its softmax", {"0.weight", "0.bias"}),
         ("unet_of_a_user:make_parallel", "return the model itself", {"module.weight", "module.bias"}),
     ],
 )

@@ -36,7 +36,7 @@ def prefixed(prefix: str, state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {prefix + name: tensor for name, tensor in state.items()}
 
 
-@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.pth"])
+@pytest.mark.parametrize("name", ["w.safetensors", "w.pt", "w.pth", "w.ckpt", "w.bin"])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module.", "model/"])
 def test_a_state_dict_of_the_model_fills_it(name: str, prefix: str, tmp_path: Path) -> None:
     source, model = tiny(), tiny()
@@ -186,8 +186,8 @@ def test_whole_numbers_are_no_weights(tmp_path: Path) -> None:
         ("w.pt", b"PK\x03\x04 not a zip", "damaged, or no weights file|not a file of weights"),
         ("w.safetensors", b"\xff" * 20, "damaged, or no weights file"),
         ("w.safetensors", b"", "damaged, or no weights file"),
-        ("w.onnx", b"", "a weights file ends in .safetensors, .pt, .pth"),
-        ("w.bin", None, "a weights file ends in"),
+        ("w.onnx", b"", "a weights file ends in .safetensors, .pt, .pth, .ckpt, .bin"),
+        ("w.pkl", None, "a weights file ends in"),
         ("missing.pt", None, "cannot read the weights"),
     ],
 )

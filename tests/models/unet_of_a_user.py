@@ -76,4 +76,53 @@ def make_parallel(num_classes: int) -> nn.Module:
     return nn.DataParallel(nn.Conv2d(3, num_classes, 1))
 
 
+def make_bounded(num_classes: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, num_classes, 1), nn.Sigmoid())
+
+
+def make_fresh_head(num_classes: int) -> nn.Module:
+    head = nn.Conv2d(3, num_classes, 1)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def make_frozen(num_classes: int) -> nn.Module:
+    return nn.Conv2d(3, num_classes, 1).requires_grad_(False)
+
+
+class GivesItsLoss(nn.Module):
+    """In training it wants the labels, and gives the loss."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(3, num_classes, 1)
+
+    def forward(self, x: Tensor, labels: Tensor | None = None) -> Tensor:
+        scores: Tensor = self.last(x)
+        if not self.training:
+            return scores
+        assert labels is not None, "where are the labels?"
+        return nn.functional.cross_entropy(scores, labels)
+
+
+class MultiplesOf64(nn.Module):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.last = nn.Conv2d(3, num_classes, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        low = nn.functional.interpolate(nn.functional.avg_pool2d(x, 64), scale_factor=64.0)
+        scores: Tensor = self.last(x + low)
+        return scores
+
+
+def make_giving_its_loss(num_classes: int) -> nn.Module:
+    return GivesItsLoss(num_classes)
+
+
+def make_multiples_of_64(num_classes: int) -> nn.Module:
+    return MultiplesOf64(num_classes)
+
+
 NOT_CALLABLE = 3

@@ -209,6 +209,19 @@ def test_a_model_that_cannot_be_traced_is_told(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_graph_that_cannot_be_written_is_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    class PoolsToThree(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.interpolate(nn.functional.adaptive_max_pool2d(x, 3), x.shape[2:])
+
+    pytest.importorskip("onnx")
+    with pytest.raises(ExportError, match="cannot be written as ONNX"):
+        export(PoolsToThree().eval(), CARD, "onnx", tmp_path / "m.onnx", size=(64, 96), frames=frames())
+    assert capfd.readouterr().out == ""
+
+
 def test_executorch_says_how_to_get_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "executorch", None)
     with pytest.raises(ExportError, match=r"pip install 'dance-ondevice\[executorch\]'"):

@@ -10,6 +10,7 @@ import torch
 from slim_small import SIZE, assert_sound, slim_to
 from torch import Tensor, nn
 
+from dance_ondevice.models.channels import channels_of, layer_channels
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import logits
 from dance_ondevice.slimming.groups import NotPrunable
@@ -231,3 +232,46 @@ def test_around_a_sub_pixel_layer_all_is_slimmed_but_what_it_moves(after: nn.Mod
     assert count_macs(model, 64, 64) < before
     assert model.down[0].out_channels == 128
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 4, 64, 64)
+
+
+class JoinsInTraining(nn.Module):
+    """Its auxiliary head, which inference never runs, splits channels by hand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, stride=2, padding=1), nn.BatchNorm2d(32), nn.ReLU())
+        self.last, self.further = nn.Conv2d(32, 5, 1), nn.Conv2d(16, 5, 1)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        found = self.stem(x)
+        if not self.training:
+            return (self.last(found),)
+        return self.last(found), self.further(found[:, :16] + found[:, 16:])
+
+
+def test_what_would_no_longer_train_is_refused() -> None:
+    model = JoinsInTraining()
+    before = channels_of(model)
+    with pytest.raises(NotPrunable, match="no longer runs"):
+        slim(model, target_macs=count_macs(model, 64, 64) // 2, size=(64, 64))
+    assert channels_of(model) == before
+    assert len(model.train()(torch.rand(1, 3, 64, 64))) == 2
+
+
+def test_layers_that_share_a_weight_share_it_still() -> None:
+    model = nn.Sequential(
+        nn.Conv2d(3, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 1),
+        nn.ReLU(),
+        nn.Conv2d(32, 32, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, 5, 1),
+    )
+    model[4].weight = model[2].weight
+    report = slim(model, target_macs=count_macs(model, 64, 64) * 3 // 4, size=(64, 64), round_to=1)
+    assert report.macs_after < report.macs_before
+    assert model[4].weight is model[2].weight
+    assert layer_channels(model[2]) == (32, 32, 1)

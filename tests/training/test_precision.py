@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +20,30 @@ def weight_gradient(conv: nn.Conv2d, x: Tensor, precision: Precision) -> Tensor:
     return conv.weight.grad
 
 
-@pytest.mark.parametrize(("groups", "dilation"), [(1, 1), (1, 4), (32, 1), (32, 2), (32, 4), (8, 2)], ids=str)
-def test_bf16_gradients_are_those_of_fp32(groups: int, dilation: int) -> None:
+@pytest.mark.parametrize(
+    ("conv", "groups", "dilation", "width"),
+    [
+        (nn.Conv2d, 1, 1, 32),
+        (nn.Conv2d, 1, 4, 32),
+        (nn.Conv2d, 32, 1, 32),
+        (nn.Conv2d, 32, 2, 32),
+        (nn.Conv2d, 32, 4, 32),
+        (nn.Conv2d, 8, 2, 32),
+        (nn.Conv2d, 1, 1, 20),  # a width that slimming may leave
+        (nn.Conv2d, 1, 2, 20),
+        (nn.Conv2d, 1, 2, 51),
+        (nn.Conv2d, 4, 2, 40),
+        (nn.ConvTranspose2d, 1, 2, 20),
+        (nn.ConvTranspose2d, 1, 1, 20),
+    ],
+    ids=str,
+)
+def test_bf16_gradients_are_those_of_fp32(conv: type[Any], groups: int, dilation: int, width: int) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, 32, 24, 30).to(memory_format=torch.channels_last)
-    conv = nn.Conv2d(32, 32, 3, padding=dilation, dilation=dilation, groups=groups, bias=False)
-    conv = conv.to(memory_format=torch.channels_last)
-    exact, low = weight_gradient(conv, x, "fp32"), weight_gradient(conv, x, "bf16")
+    x = torch.randn(2, width, 24, 48).to(memory_format=torch.channels_last)
+    layer = conv(width, width, 3, padding=dilation, dilation=dilation, groups=groups, bias=False)
+    layer = layer.to(memory_format=torch.channels_last)
+    exact, low = weight_gradient(layer, x, "fp32"), weight_gradient(layer, x, "bf16")
     assert float((low - exact).norm() / exact.norm()) < 0.02
 
 

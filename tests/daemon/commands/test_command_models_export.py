@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 from dance_ondevice.daemon.cli import main
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
-from dance_ondevice.models.registry import build
+from dance_ondevice.models.registry import build, build_from_factory
 
 SMALL = {"downsample": [4, 4, 4], "bottlenecks": [4, 4, 4], "repeats": [1, 1, 1], "expansion": 1, "fusion": 4}
 
@@ -48,3 +49,35 @@ def test_what_is_not_there_is_told(state: Path) -> None:
     assert (code, "no statistics of a condition 'dusk'" in text) == (1, True)
     assert export(state, "v0", "--format", "onnx", "--out", out, "--size", "big")[0] == 2
     assert not Path(out).exists()
+
+
+def test_a_network_beside_the_configuration_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site, name = tmp_path / "site", "net_beside_the_site"
+    site.mkdir()
+    (site / f"{name}.py").write_text("from torch import nn\ndef make(n): return nn.Conv2d(3, n, 1)\n")
+    (site / "site.toml").write_text(
+        f'[daemon]\nstate_dir = "{tmp_path}"\n[model]\nclasses = ["a", "b"]\nfactory = "{name}:make"\n'
+    )
+    monkeypatch.setenv("DANCE_MODEL_PATH", "")
+    with monkeypatch.context() as made:
+        made.syspath_prepend(str(site))
+        model = build_from_factory(f"{name}:make", 2)
+        card = ModelCard(classes=("a", "b"), macs_at=(64, 96), factory=f"{name}:make")
+        checkpoint.save(tmp_path / "models" / "v0", model, card)
+    del sys.modules[name]
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    command = [
+        "models",
+        "export",
+        "v0",
+        "--out",
+        str(tmp_path / "x.onnx"),
+        "--format",
+        "onnx",
+        "--condition",
+        "dusk",
+    ]
+
+    done = CliRunner().invoke(main, [*command, "--config", str(site / "site.toml")])
+
+    assert "no statistics of a condition 'dusk'" in done.output

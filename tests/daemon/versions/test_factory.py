@@ -86,6 +86,20 @@ def test_config_check_finds_what_is_wrong(
     assert "beside the configuration" in line
 
 
+@pytest.mark.parametrize(
+    ("section", "key", "status"), [("model", "factory", 78), ("labels", "teacher_factory", 0)]
+)
+def test_a_model_that_rounds_cannot_train_may_be_a_teacher(
+    section: str, key: str, status: int, site: Callable[..., Path]
+) -> None:
+    source = GOOD + "\ndef make(n): return Net(n).requires_grad_(False)"
+    file = site(f"frozen_{section}", source, section, key)
+
+    result = CliRunner().invoke(main, ["config", "check", "--config", str(file)])
+
+    assert (result.exit_code, "in training mode" in result.output) == (status, bool(status))
+
+
 def test_a_module_is_found_beside_the_configuration_from_anywhere(
     site: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
