@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# eco2ai 0.3.12 takes the power of a processor from a table of desktop and server processors; one that is not in it, as every Arm core (Raspberry Pi,
-# Jetson), counts as 100.1 W at full load, sixteen times what a Pi 4 draws in all. There is a warning for it, with an option to switch it off;
-# it never comes, with the option either way: `find_tdp_value` gets the option in the place of another argument. So a fine-tuning on
-# a board costs as much as on a workstation that is as busy, or more, and the report says nothing of a guess.
+# eco2ai 0.3.12 takes the power of a processor from a table of those of desktops and servers; one that is not in it, as the Arm cores of
+# Raspberry Pi and Jetson, counts as 100.1 W at full load, sixteen times what a Pi 4 draws in all. There is a warning for it, with an option
+# to switch it off; it never comes, with the option either way: `find_tdp_value` gets the option in the place of another argument. So
+# a fine-tuning on a board costs as much as on a workstation that is as busy, or more, and the report says nothing of a guess.
 #
 #   Cortex-A72 100.1 W, Cortex-A78AE 100.1 W, Intel N100 6.0 W; warnings 0 of 3; the function by itself, told to warn: 1
 #

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# imagezmq 1.2.0: in PUB/SUB mode `send_image` returns at once and hands ZeroMQ the array's own memory, not a copy. What the program writes into that
-# array afterwards, as one does that reads the camera into one buffer (`capture.read(frame)`), is in the frames that still wait to
-# be sent: they arrive under their own names with the picture of a later moment, or with parts of several. Nothing is said, and with
-# small images, which ZeroMQ copies, or with a receiver that keeps up, a test passes. REQ/REP, where the answer is waited for, is right.
+# imagezmq 1.2.0: in PUB/SUB mode `send_image` returns at once and hands ZeroMQ the array's own memory, not a copy. What the program writes
+# into that array afterwards, as one does that reads the camera into one buffer (`capture.read(frame)`), is in the frames that still
+# wait to be sent: they arrive under their own names with the picture of a later moment, or with parts of several. Nothing is said, and
+# small images, which ZeroMQ copies, or a receiver that keeps up, let a test pass. REQ/REP, where the answer is waited for, is right.
 #
 #   20 full HD frames from one buffer, arrived with another picture than their own: PUB/SUB 19, of copies 0, REQ/REP 0
 #

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# psutil 7.2.2, Linux: `sensors_battery().secsleft` of a gauge that tells the time itself (`time_to_empty_now`, instead of a charge and a current)
-# is sixty times too long: the kernel gives seconds, as for every time under power_supply (Documentation/power), psutil takes them for
-# minutes. Ten minutes before the end a board still hears ten hours. Where a gauge gives charge in uAh and power in uW, psutil divides
+# psutil 7.2.2, Linux: `sensors_battery().secsleft` of a gauge that tells the time itself (`time_to_empty_now`, in place of a charge and a
+# current) is sixty times too long: the kernel gives seconds, as for every time under power_supply (Documentation/power), psutil takes them
+# for minutes. Ten minutes before the end a board still hears ten hours. Where a gauge gives charge in uAh and power in uW, psutil divides
 # the one by the other as if both were of energy: at 12 V the time is a twelfth of the real one, at 3.7 V a quarter.
 #
 #   600 s left: 36000; 36 Wh at 10 W (12960 s): as energy and power 12960, as 3 Ah at 12 V and power 1080

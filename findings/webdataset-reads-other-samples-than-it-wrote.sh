@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# webdataset 1.0.2: a sample's files are put together by their name up to the first dot, as its readers document. `TarWriter` of the same package
-# takes keys with dots all the same and writes them as they are: with the time of a frame in seconds as its key, all frames of one
-# second come back as one sample, whose fields are called "25.jpg" and "75.jpg"; with "front.left.0001" it is the whole recording. A key
-# of a path is right, since only the last part counts. No error or warning at writing or reading, and as many bytes as before.
+# webdataset 1.0.2: a sample's files are put together by their name up to the first dot, as its readers document. `TarWriter` of the same
+# package takes keys with dots all the same and writes them as they are: with the time of a frame in seconds as its key, all frames of one
+# second come back as one sample, whose fields are called "25.txt" and "75.txt"; with "front.left.0001" it is the whole recording. Dots in
+# a folder of the key do no harm. No error or warning at writing or reading, and as many bytes as before.
 #
 #   keys 1700000000.25, 1700000000.75, 1700000001.25: written 3, read 2, with a field "txt" 0;
 #   front.left.0001, front.left.0002, front.right.0001: written 3, read 1; front/left/0001, ...: written 3, read 3
 #
-# Nothing here depends on it: samples lie in files and SQLite (daemon/store). Needs python3 and a network. Ends with status 1 if it behaves
-# otherwise.
+# Nothing here depends on it: samples lie in files and SQLite (daemon/store). Needs python3 and a network. Ends with status 1 if it
+# behaves otherwise.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# zeus 0.16.0 finds the rails of a Jetson by their names, asking for "cpu" first. On Orin Nano, Orin NX and Xavier NX there is one rail for CPU,
-# GPU and accelerators, VDD_CPU_GPU_CV: all of it is reported as the CPU's energy, and there is no GPU. A training that moves from the CPU to the
-# GPU stays "on the CPU", and two boards are compared by different things: on AGX Orin the rail VDD_GPU_SOC, memory controllers and
-# all, is the GPU's, and the whole board, whose rail is VIN_SYS_5V0 there, is not found ("_in" and "system" are looked for).
+# zeus 0.16.0 finds the rails of a Jetson by their names, asking for "cpu" first. On Orin Nano, Orin NX and Xavier NX there is one rail for
+# CPU, GPU and accelerators, VDD_CPU_GPU_CV: all of it is reported as the CPU's energy, and there is no GPU. A training that moves from the
+# CPU to the GPU stays "on the CPU", and two boards are compared by different things: on AGX Orin the rail VDD_GPU_SOC, memory controllers
+# and all, is the GPU's, and there is no total at all ("_in" and "system" are looked for, its 5 V rail is VIN_SYS_5V0).
 #
 #   Orin Nano, 5.0 V of 0.1 A for VDD_SOC, 0.8 A for VDD_CPU_GPU_CV, 1.2 A for VDD_IN: cpu 4000 mW, gpu none, total 6000 mW
 #   AGX Orin, 5.0 V of 0.8 A for VDD_GPU_SOC, 0.4 A for VDD_CPU_CV, 2.0 A for VIN_SYS_5V0: cpu 2000 mW, gpu 4000 mW, total none
