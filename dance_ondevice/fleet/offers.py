@@ -261,4 +261,6 @@ def _by_class(
         if value.shape != expected:
             raise OfferError(f"{name} has shape {list(value.shape)}, its channels ask for {list(expected)}")
         placed[name] = value
-    return Offer(about=about, tensors=placed, numbers=known)
+    # safetensors gives them in another order at each reading, and sums over them must not depend on it: a
+    # version that is averaged twice has the same bytes.
+    return Offer(about=about, tensors=dict(sorted(placed.items())), numbers=known)

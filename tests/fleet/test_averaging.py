@@ -91,6 +91,7 @@ def test_the_average_of_equals_is_the_identity(fleet: tuple[Root, Path, Path]) -
         Contribution(board=str(index), offer=each, base=base) for index, each in enumerate(offers * 3)
     ]  # six boards: the median takes part
     assert set(numbers) == set(root.layers)
+    assert all(list(each.tensors) == sorted(each.tensors) for each in offers), "sums go by this order"
     result = average(root, base, same, RULES)
     for name, before in base.items():
         assert np.allclose(result.tensors[name], before, atol=1e-6), name
