@@ -134,6 +134,20 @@ class CommandTable(click.Group):
         """The imported command; None when there is none of this name."""
         return TABLE[cmd_name].load() if cmd_name in TABLE else None
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; of a name that is none, say which ones are like it: click knows no lazy ones."""
+        name = args[0]
+        if name and name not in TABLE and not name.startswith("-"):
+            import difflib  # for a slip alone
+
+            begun = [each for each in TABLE if each.startswith(name)]
+            near = begun or difflib.get_close_matches(name, TABLE)
+            if near:
+                ctx.fail(f"No such command {name!r}. Did you mean {' or '.join(map(repr, near))}?")
+        return super().resolve_command(ctx, args)
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands from the table alone."""
         with formatter.section("Commands"):

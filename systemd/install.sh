@@ -132,6 +132,9 @@ install_files() {
     place systemd/dance-ondevice.tmpfiles.conf "$etc/tmpfiles.d/dance-ondevice.conf" 644
     place systemd/99-dance-ondevice-rapl.rules "$etc/udev/rules.d/99-dance-ondevice-rapl.rules" 644
     for page in docs/*.md docs/guides/*.md docs/how/*.md; do place "$page" "$root/share/doc/${page#docs/}" 644; done
+    # What the pages name beside themselves.
+    for file in docs/examples/*.*; do place "$file" "$root/share/doc/${file#docs/}" 644; done
+    for file in deploy/prometheus/*.yml deploy/grafana/*.json; do place "$file" "$root/share/${file#deploy/}" 644; done
     place systemd/10-curve.conf "$root/share/systemd/10-curve.conf" 644
     mkdir -p "$config/cameras"
     chmod 755 "$config"

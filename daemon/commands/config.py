@@ -32,7 +32,7 @@ def config() -> None:
 
 @config.command()
 def init() -> None:
-    """Print a complete, commented configuration with the defaults."""
+    """Print a complete, commented configuration with the defaults: `config init > site.toml`."""
     click.echo(configuration.template(), nl=False)
 
 

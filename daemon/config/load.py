@@ -164,7 +164,9 @@ def _read(path: Path) -> dict[str, Any]:
         # Editors on Windows begin a file with a byte order mark, which TOML does not know.
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
-        problem = Problem(str(path), "", error.strerror or str(error), "a readable TOML file")
+        missing = isinstance(error, FileNotFoundError)
+        made = f"; `dance-ondevice config init > {path}` writes one" if missing else ""
+        problem = Problem(str(path), "", error.strerror or str(error), f"a readable TOML file{made}")
         raise ConfigError((problem,)) from error
     except UnicodeDecodeError as error:
         raise ConfigError((Problem(str(path), "", f"{error}", "TOML in UTF-8"),)) from error

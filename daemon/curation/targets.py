@@ -85,11 +85,18 @@ class Targets:
             return f"no sample of this name, and none of a camera {self._camera!r}: is that its name?"
         if other := self._of_another(name):
             return f"no sample of this name, and its folder is called as another camera, {other!r}"
-        if names.last_number(name) is None:
+        number = names.last_number(name)
+        if number is None:
             return "no sample of this name, and no sequence number at its end (a date or a hash holds none)"
+        if self._select("camera = ? and seq = ?", self._camera, number):
+            return (
+                f"no sample of this name, and several of camera {self._camera!r} have the number {number}, "
+                "as of several recordings sent as one camera: send each as a camera of its own, or label "
+                "what `samples export` writes"
+            )
         return (
-            f"no sample of this name, and not one of the camera {self._camera!r} alone whose sequence number "
-            "is the last number in it"
+            f"no sample of this name, and none of camera {self._camera!r} has the number {number}: "
+            "`stream` counts from 0, and not every frame is stored"
         )
 
     def _of_another(self, path: str) -> str:

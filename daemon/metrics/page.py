@@ -26,7 +26,8 @@ _HEAD = """# Metrics
 
 Served in the Prometheus text format at `http://<metrics.listen>/metrics`; `[metrics]` in
 [configuration.md](configuration.md) says where and whether. `deploy/prometheus/` has a scrape configuration
-and alert rules, `deploy/grafana/` a dashboard; they use these names alone.
+and alert rules, `deploy/grafana/` a dashboard; they use these names alone. How to set them up:
+[Prometheus, Grafana and alerts](guides/prometheus.md).
 
 Counters and histograms start from zero with the daemon. A histogram `x` is read through `x_bucket` (with the
 label `le`), `x_sum` and `x_count`. Joules whose `method` is `modelled` are estimates from CPU time; `counter`

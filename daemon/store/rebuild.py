@@ -99,7 +99,7 @@ def _add_version(db: Database, version: str, card: Mapping[str, Any]) -> int:
         "parent": card.get("parent"),
         "created_at": card.get("created_at"),
         "status": "rejected" if gate.get("outcome") == "rejected" else "retired",
-        "architecture": card.get("architecture"),
+        "architecture": card.get("architecture") or card.get("factory"),
         "macs": card.get("macs"),
         "parameters": card.get("parameters"),
         "round_id": training.get("round"),

@@ -146,13 +146,14 @@ class StateLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> StateLock:
-        """Take the lock, creating the state directory where it is missing.
+        """Take the lock, creating the state directory, for its owner alone, where it is missing.
 
         Raises:
             StateInUse: Another process holds it; the message names its pid.
             OSError: The directory cannot be created or written.
         """
-        self._paths.root.mkdir(parents=True, exist_ok=True)
+        # It holds pictures. One that is there keeps the rights that somebody gave it.
+        self._paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         # Commands of root take the lock in a folder of another user, who could make a link of it.
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         descriptor = os.open(self._paths.lock, flags, 0o644)

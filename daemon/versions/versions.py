@@ -366,7 +366,7 @@ class Versions:
             "parent": card.get("parent"),
             "created_at": card.get("created_at"),
             "status": status,
-            "architecture": card.get("architecture"),
+            "architecture": card.get("architecture") or card.get("factory"),
             "macs": card.get("macs"),
             "parameters": card.get("parameters"),
             "round_id": round_id,

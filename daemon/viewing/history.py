@@ -41,8 +41,10 @@ def version(db: Database, name: str) -> dict[str, Any] | None:
     if row is None:
         return None
     card = json.loads(row[1] or "{}")
-    kept = ("version", "parent", "created_at", "architecture", "macs", "parameters", "classes", "gate")
-    return {"status": row[0], "energy": card.get("energy"), **{key: card.get(key) for key in kept}}
+    kept = ("version", "parent", "created_at", "macs", "parameters", "classes", "gate")
+    network = card.get("architecture") or card.get("factory")
+    facts = {"status": row[0], "energy": card.get("energy"), "architecture": network}
+    return {**facts, **{key: card.get(key) for key in kept}}
 
 
 def energy_days(db: Database) -> list[dict[str, Any]]:

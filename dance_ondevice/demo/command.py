@@ -78,7 +78,7 @@ def demo(
     visit: bool,
     listen: str,
 ) -> None:
-    """Watch the real daemon learn a street whose light and weather change, in about three minutes.
+    """Watch the real daemon learn a street whose light and weather change, in about four minutes.
 
     Trains a first model by day, starts the daemon as a process of its own, streams day, dusk, rain and day
     again, and compares the live model with the first one on frames that were never streamed.

@@ -45,7 +45,7 @@ from dance_ondevice.models.channels import (
 from dance_ondevice.models.cost import count_macs, count_parameters, training_only
 from dance_ondevice.models.forward import logits
 from dance_ondevice.models.mapping.mapped import NETWORK, mapped, unmapped
-from dance_ondevice.models.registry import ModelError, build, build_from_factory
+from dance_ondevice.models.registry import MODEL_PATH, ModelError, build, build_from_factory
 
 __all__ = ["heads_of", "load", "load_for", "not_finite", "save"]
 
@@ -197,7 +197,16 @@ def _fresh(card: ModelCard, n_classes: int, source: str) -> nn.Module:
                 return build_from_factory(card.factory, n_classes)
             return build(card.architecture, n_classes, card.arguments)
     except ModelError as error:
-        raise CheckpointError(f"{source}: {error}") from error
+        raise CheckpointError(f"{source}: {error}{_where_looked(card, error)}") from error
+
+
+def _where_looked(card: ModelCard, error: ModelError) -> str:
+    """Say where a missing factory's module has to lie: commands learn it from the configuration."""
+    cause = error.__cause__
+    # A module that is there may lack another one.
+    if not isinstance(cause, ModuleNotFoundError) or not card.factory.startswith(cause.name or ":"):
+        return ""
+    return f"; give --config, beside whose file it lies, or name its folder in {MODEL_PATH}"
 
 
 def not_finite(state: Mapping[str, Tensor]) -> str:

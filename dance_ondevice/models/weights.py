@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from dance_ondevice.files import read_regular
 from dance_ondevice.models.cost import training_only
-from dance_ondevice.models.registry import arguments_of
+from dance_ondevice.models.registry import ARCHITECTURES, arguments_of, build
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ def load_weights(model: nn.Module, path: Path) -> WeightsReport:
     else:
         raise WeightsError(
             f"{path}: no weight has the name and shape of one of {type(model).__name__}'s: it holds "
-            f"{_some(tuple(state))}, the model has {_some(tuple(own))}"
+            f"{_some(tuple(state))}, the model has {_some(tuple(own))}{_whose(state)}"
         )
     with torch.no_grad():
         for name, tensor in fitting.items():
@@ -126,6 +126,19 @@ def load_weights(model: nn.Module, path: Path) -> WeightsReport:
     )
     log.info("weights loaded file=%s result=%s", path, report.summary())
     return report
+
+
+def _whose(state: Mapping[str, Tensor]) -> str:
+    """Say, as the end of a message, which architecture most of the tensors belong to; empty for none."""
+    with torch.device("meta"):  # names and shapes alone
+        for name in ARCHITECTURES:
+            own = build(name, 2, arguments_in(state, name)).state_dict()
+            for spelt in spellings(state):
+                shapes = ((_name_in(own, each), tensor.shape) for each, tensor in spelt.items())
+                known = sum(each in own and own[each].shape == shape for each, shape in shapes)
+                if 2 * known > len(state):
+                    return f"; these are weights of the architecture {name}"
+    return ""
 
 
 def read_state(path: Path) -> dict[str, Tensor]:

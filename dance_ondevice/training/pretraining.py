@@ -184,9 +184,8 @@ def pretrain(
     made["validation"] = {
         name: _score(name, model, samples, start, watcher) for name, samples in validation.items()
     }
-    card = replace(
-        start, version=_version(start.architecture, train, made), created_at=created_at, training=made
-    )
+    kind = start.architecture or start.factory.partition(":")[0]
+    card = replace(start, version=_version(kind, train, made), created_at=created_at, training=made)
     card = checkpoint.save(out, model, card, half=options.half)
     log.info(
         "model saved path=%s version=%s loss=%s seconds=%.1f",
@@ -395,7 +394,7 @@ def _score(
     return {"miou": miou(matrix), "iou_per_class": ious, "samples": len(samples)}
 
 
-def _version(architecture: str, train: Sequence[TrainingSample], made: Mapping[str, Any]) -> str:
+def _version(kind: str, train: Sequence[TrainingSample], made: Mapping[str, Any]) -> str:
     """Return a unique name of the version: a digest of the training's options and results."""
     told = repr((sorted(made.items()), [sample.image.name for sample in train]))
-    return f"{architecture}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"
+    return f"{kind}-{hashlib.sha256(told.encode()).hexdigest()[:10]}"

@@ -83,6 +83,14 @@ def test_an_unknown_command_is_wrong_usage():
     result = CliRunner().invoke(main, ["dance"])
     assert result.exit_code == 2
     assert "No such command 'dance'" in result.output
+    assert "Did you mean" not in result.output
+
+
+@pytest.mark.parametrize(("typed", "meant"), [("train", "'train-now'?"), ("statuss", "'status'?")])
+def test_a_command_that_is_nearly_one_is_answered_with_it(typed: str, meant: str):
+    result = CliRunner().invoke(main, [typed])
+    assert result.exit_code == 2
+    assert f"No such command '{typed}'. Did you mean {meant}" in " ".join(result.output.split())
 
 
 @pytest.mark.parametrize(

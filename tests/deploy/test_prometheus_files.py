@@ -11,6 +11,7 @@ import pytest
 from deployed import ALERTS, DEPLOY, alerts, targets, without_variables
 
 FOLDER = DEPLOY / "prometheus"
+GUIDE = DEPLOY.parent / "docs" / "guides" / "prometheus.md"
 #: What happens within hours, and within days: the latter is evaluated more seldom.
 CASES = (FOLDER / "alerts_test.yml", FOLDER / "alerts_days_test.yml")
 
@@ -25,6 +26,14 @@ def promtool(*arguments: str | Path) -> None:
 
 def test_the_configuration_is_valid_and_finds_its_rules() -> None:
     promtool("check", "config", FOLDER / "prometheus.yml")
+
+
+def test_what_the_guide_adds_to_a_configuration_is_valid(tmp_path: Path) -> None:
+    blocks = re.findall(r"^```yaml\n(.*?)^```", GUIDE.read_text(), re.DOTALL | re.MULTILINE)
+    assert len(blocks) == 2
+    shutil.copy(ALERTS, tmp_path)
+    (tmp_path / "prometheus.yml").write_text("".join(blocks))
+    promtool("check", "config", tmp_path / "prometheus.yml")
 
 
 def test_the_rules_are_valid() -> None:

@@ -178,6 +178,8 @@ def test_from_a_folder_to_a_served_model_of_ones_own_network(
     try:
         status: dict[str, Any] = daemon.ask("status")
         assert status["architecture"] == "tiny_unet:build"
+        (listed,) = json.loads(run("models", "list", "--json", "--state-dir", str(daemon.state)))
+        assert listed["architecture"] == "tiny_unet:build"
         assert status["classes"] == ["ballast", "rail", "person"]
         assert len(status["palette"]) == 3
         assert camera.send(0, labelled=False)["ok"]

@@ -5,6 +5,7 @@ What needs a board, a camera, a battery, systemd or another machine is left, for
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -13,7 +14,10 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import HTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import cv2
 import pytest
@@ -21,6 +25,7 @@ from page_user import HEIGHT, PATIENCE, WIDTH, command, commands, free_ports
 
 from dance_ondevice import __version__
 from dance_ondevice.daemon.config.load import load
+from dance_ondevice.daemon.control.webhook import post
 from dance_ondevice.datasets.street import StreetCamera
 
 GUIDES = Path(__file__).resolve().parents[2] / "docs" / "guides"
@@ -28,6 +33,7 @@ MACHINES, SOLAR, OPENVINO = (
     GUIDES / f"{name}.md" for name in ("two-machines", "battery-and-solar", "openvino")
 )
 LABELLING, UPGRADING = GUIDES / "labelling.md", GUIDES / "upgrading.md"
+PROMETHEUS = GUIDES / "prometheus.md"
 FIRST_HOUR = GUIDES.parent / "first-hour.md"
 RUN = "dance-ondevice run"
 
@@ -51,6 +57,7 @@ LEFT = {
     "v4l2-ctl": "needs a camera",
     "pip install": "the environment of this test has it",
     "dance-ondevice console": "needs a browser; tests/daemon/console/test_browser.py has one",
+    "promtool": "tests/deploy has it check what is shipped",
     "dance-ondevice config check": "as in the guide to two machines, of a configuration in /etc",
 }
 KEYS = re.compile(r"^```toml\n(.*?)^```", re.DOTALL | re.MULTILINE)
@@ -196,3 +203,23 @@ def test_the_commands_of_labelling_are_those_of_the_first_hour() -> None:
     assert [
         line for line in commands(LABELLING) if line not in walked and not line.startswith("pip install")
     ] == []
+
+
+def test_the_receiver_of_notices_takes_the_text_out_of_what_is_posted(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = PROMETHEUS.read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    given, found = '("127.0.0.1", 8899), Notices).serve_forever()', re.search(r'^url = "(.*)"', page, re.M)
+    assert found
+    assert found[1] == "http://127.0.0.1:8899/"
+    assert given in code
+    names: dict[str, Any] = {}
+    exec(code.replace(given, '("127.0.0.1", 0), Notices).server_close()'), names)
+    notice = json.dumps({"host": "board", "kind": "warning", "text": "the store is full", "v": 1})
+    with HTTPServer(("127.0.0.1", 0), names["Notices"]) as server:
+        answering = Thread(target=server.handle_request)
+        answering.start()
+        post(f"http://127.0.0.1:{server.server_port}/", notice.encode())
+        answering.join()
+    assert "board warning the store is full" in capsys.readouterr().out

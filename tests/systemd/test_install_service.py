@@ -59,6 +59,9 @@ def test_everything_is_in_place_and_named_for_where_it_will_be(stage: Stage) -> 
     assert stat.S_IMODE((cameras / "camera.env.example").stat().st_mode) == 0o600
     assert stage.path(f"{PREFIX}/share/doc/installation.md").is_file()
     assert stage.path(f"{PREFIX}/share/doc/guides/upgrading.md").is_file()
+    assert stage.path(f"{PREFIX}/share/doc/examples/tiny_unet.py").is_file()
+    assert stage.path(f"{PREFIX}/share/prometheus/alerts.yml").is_file()
+    assert stage.path(f"{PREFIX}/share/grafana/dance-ondevice.json").is_file()
     assert stage.path(LINK).readlink() == Path(f"{PREFIX}/bin/dance-ondevice")
 
 

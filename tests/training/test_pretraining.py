@@ -228,6 +228,7 @@ def test_a_network_of_ones_own_keeps_its_weights_under_a_class_map(
     )
     card = pretrain(street, {}, options, tmp_path / "site")
     assert (card.architecture, card.factory) == ("", factory)
+    assert card.version.startswith("unet_of_a_user-")
     if kind == "model":
         pretrain(street, {}, replace(options, init=tmp_path / "site"), tmp_path / "next")
     found = checkpoint.load(tmp_path / ("site" if kind == "weights" else "next"))[0].state_dict()

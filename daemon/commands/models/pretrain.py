@@ -403,7 +403,7 @@ def _tell(card: ModelCard, out: Path, *, as_json: bool) -> None:
     facts = {
         "out": str(out),
         "version": card.version,
-        "architecture": card.architecture,
+        "architecture": card.architecture or card.factory,
         "parameters": card.parameters,
         "macs": card.macs,
     }

@@ -38,6 +38,12 @@ def careless_umask() -> None:
     os.umask(before)
 
 
+def test_public_keys_can_be_read_whatever_the_users_own_habit_is(folder: Path) -> None:
+    os.umask(0o077)  # put back by the fixture
+    for one in generate(folder, ["front"]):
+        assert (mode(one.public), mode(one.secret)) == (0o644, 0o600)
+
+
 def test_certificates_are_those_of_zmq_auth_and_secret_ones_are_private(folder: Path) -> None:
     server, front = generate(folder, ["front"])
 

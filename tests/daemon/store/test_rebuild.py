@@ -203,7 +203,8 @@ def test_versions_come_back_from_their_cards(paths: StatePaths) -> None:
         paths, "v0002", parent="v0001", created_at=5.0, gate={"outcome": "promoted", "miou_after": 0.4}
     )
     write_card(paths, "v0003", parent="v0002", gate={"outcome": "rejected", "miou_after": 0.3}, macs=[1])
-    write_card(paths, "v0004", parent="v0002", gate={"outcome": "rejected", "miou_after": 0.2})
+    own = {"architecture": "", "factory": "tiny_unet:build"}
+    write_card(paths, "v0004", parent="v0002", gate={"outcome": "rejected", "miou_after": 0.2}, **own)
     write_card(paths, ".scratch")
     (paths.models / "junk").mkdir()
     (paths.models / "junk" / "card.json").write_bytes(b"\xff")
@@ -219,6 +220,7 @@ def test_versions_come_back_from_their_cards(paths: StatePaths) -> None:
         5.0,
     )
     assert json.loads(found["v0002"]["card"])["architecture"] == "fastscnn"
+    assert found["v0004"]["architecture"] == "tiny_unet:build"
 
 
 def test_the_live_file_alone_says_which_version_is_live(paths: StatePaths) -> None:

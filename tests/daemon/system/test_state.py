@@ -88,6 +88,14 @@ def test_a_killed_holder_leaves_no_lock(tmp_path: Path) -> None:
         pass
 
 
+def test_a_new_folder_is_its_owners_alone_and_one_that_is_there_keeps_its_rights(tmp_path: Path) -> None:
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(0o750)
+    for name, mode in (("above/new", 0o700), ("shared", 0o750)):
+        with StateLock(StatePaths(tmp_path / name)):
+            assert (tmp_path / name).stat().st_mode & 0o777 == mode
+
+
 def test_the_lock_file_stays(tmp_path: Path) -> None:
     paths = StatePaths(tmp_path)
     with StateLock(paths):

@@ -58,6 +58,19 @@ def test_with_a_camera_the_last_number_is_the_sequence_number(
     assert [row["seq"] for row in rows(paths).values() if row["label_path"]] == [2]
 
 
+@pytest.mark.usefixtures("daemon", "ids")
+def test_a_number_that_no_sample_or_several_have_says_which(bring, store: Store, folder: Path) -> None:
+    add(store, "front-1700000100000000-2", "front")  # of a second recording
+    for name in ("clip_000002.png", "clip_000009.png"):
+        (folder / name).write_bytes(label(3))
+    answer = bring(folder, "--camera", "front", code=1)
+    assert [each["error"].partition(":")[0] for each in answer["results"]] == [
+        "no sample of this name, and several of camera 'front' have the number 2, as of several "
+        "recordings sent as one camera",
+        "no sample of this name, and none of camera 'front' has the number 9",
+    ]
+
+
 @pytest.mark.usefixtures("daemon")
 def test_a_folder_that_is_called_as_another_camera_is_left_out(
     bring, store: Store, ids, folder: Path, paths: StatePaths
