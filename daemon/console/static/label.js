@@ -137,6 +137,7 @@ function start() {
     tap: (x, y) => { if (open) tool(x, y); },
     draws: () => Boolean(open) && draws(),
     begin: (x, y) => { drawing = [x, y]; apply(stroke(open.label.width, open.label.height, x, y, x, y, radius())); },
+    // Also beyond the image: the stroke reaches its border, and paints nothing along it.
     move: (x, y) => {
       apply(stroke(open.label.width, open.label.height, ...drawing, x, y, radius()), true);
       drawing = [x, y];
