@@ -96,6 +96,7 @@ function start() {
     const value = chosen("tool") === "eraser" ? UNKNOWN : Number(chosen("class"));
     const changed = open.label.set(indices, value, joined);
     if (!joined) open.taps += 1;
+    leaving = false;
     sheet.draw(open.label, changed);
     score();
   }
@@ -196,6 +197,7 @@ function start() {
     if (!open) return;
     open.label.confirmRest();
     open.taps += 1;
+    leaving = false;
     sheet.draw(open.label);
     score();
   }

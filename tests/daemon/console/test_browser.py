@@ -339,6 +339,10 @@ def test_the_keyboard_alone_labels_a_frame(world: World) -> None:
     paint.send_keys("5", "b", Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
     assert browser.one("input[name=class]:checked").get_attribute("value") == "4"
     assert not browser.text("#score").startswith("0 taps")
+    # Leaving it unsaved asks first, and again once there is more to lose.
+    paint.send_keys("n", Keys.ARROW_DOWN, Keys.ENTER, "n")
+    assert "not saved" in browser.text("#message")
+    assert browser.one("#workshop").get_attribute("data-frame") == sample
     # A key that is held down saves once, and is no second person at the same frame.
     paint.send_keys("s", "s", "s")
     browser.until(lambda: browser.one("#workshop").get_attribute("data-frame") != sample)
