@@ -6,6 +6,7 @@ An unknown class name, or ids that seem to be shifted, stop the whole import; a 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePath
 
@@ -113,6 +114,16 @@ def _bytes(entry: Entry) -> bytes:
         raise FormatError(f"{entry.path}: {error.strerror or error}") from error
 
 
+@dataclass(frozen=True)
+class _Label:
+    """A label that was found: its file, its PNG, whether it was a mask, and the position of its plan."""
+
+    file: str
+    png: bytes
+    is_mask: bool
+    position: int
+
+
 class _Planner:
     """Collects the plan of each file."""
 
@@ -130,9 +141,8 @@ class _Planner:
         self._class_map = class_map
         self._root = root
         self._bases: dict[int, int] = {}
-        #: By sample, the first label's file, PNG, and whether it was a mask.
-        self._seen: dict[str, tuple[str, bytes, bool]] = {}
-        self._classes_imported: set[int] = set()
+        #: The first label of each sample.
+        self._seen: dict[str, _Label] = {}
 
     def add_mask(self, file: MaskFile, among: Found) -> None:
         """Plan the import of a PNG mask."""
@@ -198,8 +208,11 @@ class _Planner:
         """Notes on classes that have no pixel in any label, once these labels are stored."""
         if not any(label.png for label in self.labels):
             return []
-        seen = self._classes_imported | self.targets.classes_seen()
-        missing = [name for index, name in enumerate(self.classes) if index not in seen]
+        imported = {name for label in self.labels for name in label.classes}
+        stored = self.targets.classes_seen()
+        missing = [
+            name for index, name in enumerate(self.classes) if name not in imported and index not in stored
+        ]
         if not missing:
             return []
         return [f"no label, imported or stored, has a pixel of {', '.join(missing)}"]
@@ -246,12 +259,12 @@ class _Planner:
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
             return
         png = encode_label(mask)
-        this = (path if export is None else f"{file} in {export}", png, export is None)
+        place = path if export is None else f"{file} in {export}"
+        this = _Label(place, png, export is None, len(self.labels))
         first = self._seen.setdefault(target.sample, this)
         if first is not this:
             self._add_again(file, target, first, this)
             return
-        self._classes_imported |= {int(i) for i in np.flatnonzero(counts[:IGNORE])}
         known = self._imported_before(target, mask)
         self.labels.append(
             Planned(
@@ -277,30 +290,24 @@ class _Planner:
         except (OSError, ImageError):
             return False  # damaged or evicted: it is written anew, or refused by the daemon
 
-    def _add_again(
-        self, file: str, target: Target, first: tuple[str, bytes, bool], again: tuple[str, bytes, bool]
-    ) -> None:
-        if first[1] == again[1]:
-            why = f"the same label as {first[0]}"
+    def _add_again(self, file: str, target: Target, first: _Label, again: _Label) -> None:
+        if first.png == again.png:
+            why = f"the same label as {first.file}"
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
             return
         why, of_first = (
-            f"a second label for the sample, other than that of {each[0]}" for each in (first, again)
+            f"a second label for the sample, other than that of {each.file}" for each in (first, again)
         )
-        if made_by_roboflow(file) and made_by_roboflow(first[0]):
+        if made_by_roboflow(file) and made_by_roboflow(first.file):
             # The first may be turned or mirrored as well as the second.
             why = of_first = _AUGMENTED
         # Folders of one class or one camera each have several, and the first is no better than the others;
         # only a mask of the same drawings is.
-        if first[2] == again[2]:
-            self.labels = [self._withdrawn(each, target.sample, of_first) for each in self.labels]
+        planned = self.labels[first.position]
+        if first.is_mask == again.is_mask and planned.png is not None:
+            withdrawn = Planned(file=planned.file, action="refused", why=of_first, sample=target.sample)
+            self.labels[first.position] = withdrawn
         self._refuse(file, target, why)
-
-    @staticmethod
-    def _withdrawn(label: Planned, sample: str, why: str) -> Planned:
-        if label.png is None or label.sample != sample:
-            return label
-        return Planned(file=label.file, action="refused", why=why, sample=sample)
 
     def _refuse(self, file: str, target: Target | None, why: str) -> None:
         sample = None if target is None else target.sample

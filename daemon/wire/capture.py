@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: Seconds between two attempts to open a camera again.
 _PAUSE = 1.0
+#: Most boxes of a file that are looked at, and the last place in it.
+_MOST_BOXES, _FARTHEST = 1000, 1 << 62
+#: Durations of a file that says none, in 32 and 64 bits.
+_UNKNOWN = (0, (1 << 32) - 1, (1 << 64) - 1)
 
 
 class SourceSilent(OSError):  # noqa: N818 - the state of a source, named as such
@@ -84,6 +90,39 @@ def open_capture(where: str | int, timeout: float = 10.0) -> Capture:
     limit = max(1, round(timeout * 1000))
     options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
     return cv2.VideoCapture(where, cv2.CAP_ANY, options)
+
+
+def duration(path: Path) -> float | None:
+    """How many seconds an MP4 or QuickTime file lasts by its header; None for other files.
+
+    Of these OpenCV tells how many frames there are, but not over which time: the rate that it gives for one
+    of variable rate, as phones write them, may be the finest step of its clock.
+    """
+    try:
+        with path.open("rb") as file:
+            if not (_find_box(file, b"moov") and _find_box(file, b"mvhd")):
+                return None
+            # Its version and flags, the times of creation and change, the ticks a second, and the ticks.
+            layout = ">3x8xII" if file.read(1) == b"\0" else ">3x16xIQ"
+            scale, ticks = struct.unpack(layout, file.read(struct.calcsize(layout)))
+    except (OSError, struct.error):
+        return None
+    return ticks / scale if scale and ticks not in _UNKNOWN else None
+
+
+def _find_box(file: BinaryIO, kind: bytes) -> bool:
+    """Move to the content of the next box of a kind; whether there is one."""
+    for _ in range(_MOST_BOXES):
+        begin = file.tell()
+        size, found = struct.unpack(">I4s", file.read(8))
+        if size == 1:
+            (size,) = struct.unpack(">Q", file.read(8))
+        if found == kind:
+            return True
+        if size < 8:  # 0: it goes on to the end
+            return False
+        file.seek(min(begin + size, _FARTHEST))
+    return False
 
 
 def footage(capture: Capture) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:

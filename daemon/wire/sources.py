@@ -234,6 +234,8 @@ def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: 
         opened.release()
         raise SourceError(f"{spec} cannot be opened as a {'camera' if live else 'video'}")
     count, fps = int(opened.get(cv2.CAP_PROP_FRAME_COUNT)), opened.get(cv2.CAP_PROP_FPS)
+    if not live and count > 0 and (seconds := capture.duration(Path(spec))):
+        fps = min(fps, count / seconds)  # the mean of a variable rate
     # A URL with a known number of frames is a remote file: it ends.
     endless = live and count <= 0
     timed = (

@@ -154,15 +154,17 @@ def _check_learns(model: nn.Module, factory: str, blank: Tensor) -> None:
     from dance_ondevice.models.cost import evaluating
     from dance_ondevice.models.forward import logits, outputs
 
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state = model.state_dict()
+    if other := next((name for name, value in state.items() if not isinstance(value, torch.Tensor)), None):
+        raise FactoryError(f"the model of factory {factory} has {other} in its state, which is no tensor")
+    before = {name: tensor.clone() for name, tensor in state.items()}
     images = torch.randn(2, 3, *_TRIAL, generator=torch.Generator().manual_seed(0))
     size = " x ".join(map(str, _TRIAL))
     doing = f"on images of {size}"
     try:
         with evaluating(model), torch.no_grad():
-            sharp = logits(
-                model, 50.0 * images
-            )  # beyond what scores of fresh weights stay between 0 and 1 at
+            # So large that scores of fresh weights do not stay between 0 and 1.
+            sharp = logits(model, 50.0 * images)
         doing = f"in training mode, on two images of {size}: in rounds it is called with images alone"
         with evaluating(model), torch.enable_grad(), torch.random.fork_rng(devices=[]):
             model.train()
@@ -178,8 +180,8 @@ def _check_learns(model: nn.Module, factory: str, blank: Tensor) -> None:
         model.zero_grad(set_to_none=True)
         model.load_state_dict(before)
     bounded = all(bool(((found >= 0) & (found <= 1)).all()) for found in (blank, sharp))
-    # A head whose weights begin at zero gives the same everywhere.
-    if blank.shape[1] > 1 and bounded and bool(sharp.amax() > sharp.amin()):
+    # A head whose weights begin at zero gives zeros, but not if something makes probabilities of them.
+    if blank.shape[1] > 1 and bounded and bool(sharp.any()):
         raise FactoryError(
             f"the model of factory {factory} gives probabilities, from which it would hardly learn: leave "
             "its softmax (or sigmoid) out, so that it gives class scores (logits)"

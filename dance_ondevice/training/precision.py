@@ -35,28 +35,35 @@ _MOST_OVERFLOWS = 20
 
 
 @contextlib.contextmanager
-def autocast(model: nn.Module, precision: Precision) -> Iterator[None]:
-    """A context in which the model's convolutions and matrix products run in ``precision``.
+def exact_layers(model: nn.Module, precision: Precision) -> Iterator[None]:
+    """A context around forward and backward pass in which some convolutions stay in 32 bits on the CPU.
 
-    Two kinds of convolution stay in 32 bits on the CPU (oneDNN, as of torch 2.13). For dilated ones with
-    groups, or whose inputs are no multiple of 16 as slimming may leave them, it computes a wrong gradient of
-    the weights in bf16, off by more than its own length, infinite or NaN; a test measures it, so that the
-    exception can be removed when the library is fixed. For strided depthwise ones the backward pass takes
-    many times as long as in fp32.
+    It is around the backward pass as well, since checkpointed blocks run once more in there, and must then
+    compute what they did before.
+
+    There are two kinds (oneDNN, as of torch 2.13). For dilated convolutions with groups, or whose inputs are
+    no multiple of 16 as slimming may leave them, it computes a wrong gradient of the weights in bf16, off by
+    more than its own length, infinite or NaN; a test measures it, so that the exception can be removed when
+    the library is fixed. For strided depthwise ones the backward pass takes many times as long as in fp32.
     """
-    device = next(model.parameters()).device
-    lowered = precision in _TYPES
-    exact = (
-        [m for _, m in model.named_modules() if _is_awkward(m)] if lowered and device.type == "cpu" else []
-    )
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    exact = [m for _, m in model.named_modules() if _is_awkward(m)] if precision in _TYPES and on_cpu else []
     for module in exact:
         module.forward = functools.partial(_forward_in_fp32, module)
     try:
-        with torch.autocast(device.type, _TYPES.get(precision), enabled=lowered):
-            yield
+        yield
     finally:
         for module in exact:
             del module.forward
+
+
+def autocast(model: nn.Module, precision: Precision) -> torch.autocast:
+    """A context in which the model's convolutions and matrix products run in ``precision``.
+
+    It is for the forward pass, within :func:`exact_layers`.
+    """
+    device = next(model.parameters()).device
+    return torch.autocast(device.type, _TYPES.get(precision), enabled=precision in _TYPES)
 
 
 def _is_awkward(module: nn.Module) -> bool:
@@ -69,10 +76,18 @@ def _is_awkward(module: nn.Module) -> bool:
     return max(module.dilation) > 1 and (module.groups > 1 or inputs % _BLOCK > 0)
 
 
-def _forward_in_fp32(module: nn.Module, x: Tensor, *further: Any) -> Tensor:
+def _forward_in_fp32(module: nn.Module, *given: Any, **named: Any) -> Tensor:
+    values = (*given, *named.values())
+    x = next(value for value in values if isinstance(value, Tensor))
     with torch.autocast(x.device.type, enabled=False):
-        found: Tensor = type(module).forward(module, x.float(), *further)
+        found: Tensor = type(module).forward(
+            module, *map(_single, given), **{name: _single(value) for name, value in named.items()}
+        )
         return found.to(x.dtype)
+
+
+def _single(value: Any) -> Any:
+    return value.float() if isinstance(value, Tensor) else value
 
 
 def measure_precision(
@@ -102,10 +117,11 @@ def measure_precision(
         best = math.inf
         for index in range(steps + 1):
             begin = clock()
-            with autocast(trial, precision):
-                heads = outputs(trial, images)
-            loss = torch.stack([head.float().square().mean() for head in heads]).sum()
-            loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+            with exact_layers(trial, precision):
+                with autocast(trial, precision):
+                    heads = outputs(trial, images)
+                loss = torch.stack([head.float().square().mean() for head in heads]).sum()
+                loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
             elapsed = clock() - begin
             if index:
                 best = min(best, elapsed)

@@ -31,7 +31,7 @@ from dance_ondevice.training.batches import (
 )
 from dance_ondevice.training.decoded import Decoded
 from dance_ondevice.training.losses import class_weights, weighted_cross_entropy
-from dance_ondevice.training.precision import GradientScaler, Precision, autocast
+from dance_ondevice.training.precision import GradientScaler, Precision, autocast, exact_layers
 from dance_ondevice.training.state import StateError, TrainingState, read_state, write_state
 
 __all__ = ["Moments", "StepReport", "Trainer", "TrainingDiverged", "TrainingOptions", "learning_rate_factor"]
@@ -320,25 +320,28 @@ class Trainer:
         for part in self._resting:
             part.eval()
         try:
-            with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(int(rng.integers(2**63)))  # for dropout
-                with autocast(self.model, options.precision):
-                    heads = sampled_outputs(self.model, images, _LOSS_STRIDE, (top, left))
-            losses = [
-                weighted_cross_entropy(head.float(), labels, weights, self._class_weights) for head in heads
-            ]
-            loss = losses[0]
-            for auxiliary in losses[1:]:
-                loss = loss + options.auxiliary_weight * auxiliary
-            if self._distillation is not None:
-                members = self.plan.members(step)[1]
-                sampled = (_LOSS_STRIDE, (top, left))
-                term = self._distillation(images, heads[0].float(), labels, members, sampled)
-                loss = loss + term
-            self._optimiser.zero_grad()
-            (loss * self._scaler.scale).backward()  # type: ignore[no-untyped-call]  # it has no types
+            # Around the backward pass as well, in which checkpointed blocks run once more.
+            with exact_layers(self.model, options.precision):
+                with torch.random.fork_rng(devices=[]):
+                    torch.manual_seed(int(rng.integers(2**63)))  # for dropout
+                    with autocast(self.model, options.precision):
+                        heads = sampled_outputs(self.model, images, _LOSS_STRIDE, (top, left))
+                losses = [
+                    weighted_cross_entropy(head.float(), labels, weights, self._class_weights)
+                    for head in heads
+                ]
+                loss = losses[0]
+                for auxiliary in losses[1:]:
+                    loss = loss + options.auxiliary_weight * auxiliary
+                if self._distillation is not None:
+                    members = self.plan.members(step)[1]
+                    sampled = (_LOSS_STRIDE, (top, left))
+                    term = self._distillation(images, heads[0].float(), labels, members, sampled)
+                    loss = loss + term
+                self._optimiser.zero_grad()
+                (loss * self._scaler.scale).backward()  # type: ignore[no-untyped-call]  # it has no types
         finally:
-            self.model.eval()  # after the backward pass, in which checkpointed blocks run once more
+            self.model.eval()
         self._scaler.unscale(self._parameters.values())
         return float(loss.detach())
 

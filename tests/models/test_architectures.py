@@ -20,7 +20,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters, training_on
 from dance_ondevice.models.forward import logits, outputs
 from dance_ondevice.models.registry import ARCHITECTURES, build
 from dance_ondevice.slimming.slim import slim
-from dance_ondevice.training.precision import Precision, autocast
+from dance_ondevice.training.precision import Precision, autocast, exact_layers
 
 CLASSES = 5
 SIZE = (64, 96)
@@ -145,7 +145,7 @@ def labelled_scene() -> tuple[Tensor, Tensor]:
 
 def gradients(model: nn.Module, x: Tensor, labels: Tensor, precision: Precision) -> dict[str, Tensor]:
     model = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    with autocast(model, precision):
+    with exact_layers(model, precision), autocast(model, precision):
         heads = outputs(model, x.contiguous(memory_format=torch.channels_last))
     torch.stack([F.cross_entropy(head.float(), labels) for head in heads]).sum().backward()
     return {name: p.grad for name, p in model.named_parameters()}
@@ -178,7 +178,7 @@ def test_steps_in_bf16_make_the_loss_smaller(name: str):
     for _ in range(3):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)  # the same channels dropped each time
-            with autocast(model, "bf16"):
+            with exact_layers(model, "bf16"), autocast(model, "bf16"):
                 heads = outputs(model, x)
         loss = torch.stack([F.cross_entropy(head.float(), labels) for head in heads]).sum()
         losses.append(float(loss.detach()))

@@ -79,6 +79,8 @@ def test_what_is_wrong_with_a_factory_is_said(unet_factory: str, factory: str, n
     ("factory", "named"),
     [
         ("unet_of_a_user:make_bounded", r"softmax \(or sigmoid\)"),
+        ("unet_of_a_user:make_fresh_probabilities", r"softmax \(or sigmoid\)"),
+        ("unet_of_a_user:make_keeping_notes", "_extra_state in its state, which is no tensor"),
         ("unet_of_a_user:make_frozen", "in training mode"),
         ("unet_of_a_user:make_giving_its_loss", "with images alone: AssertionError: where are the labels"),
         ("unet_of_a_user:make_multiples_of_64", "on images of 160 x 96"),

@@ -87,6 +87,21 @@ def make_fresh_head(num_classes: int) -> nn.Module:
     return head
 
 
+def make_fresh_probabilities(num_classes: int) -> nn.Module:
+    return nn.Sequential(make_fresh_head(num_classes), nn.Softmax2d())
+
+
+class KeepsNotes(nn.Conv2d):
+    """Its state is not of tensors alone."""
+
+    def get_extra_state(self) -> dict[str, int]:
+        return {"version": 3}
+
+
+def make_keeping_notes(num_classes: int) -> nn.Module:
+    return KeepsNotes(3, num_classes, 1)
+
+
 def make_frozen(num_classes: int) -> nn.Module:
     return nn.Conv2d(3, num_classes, 1).requires_grad_(False)
 

@@ -96,6 +96,7 @@ function start() {
     const value = chosen("tool") === "eraser" ? UNKNOWN : Number(chosen("class"));
     const changed = open.label.set(indices, value, joined);
     if (!joined) open.taps += 1;
+    leaving = false;
     sheet.draw(open.label, changed);
     score();
   }
@@ -137,6 +138,7 @@ function start() {
     tap: (x, y) => { if (open) tool(x, y); },
     draws: () => Boolean(open) && draws(),
     begin: (x, y) => { drawing = [x, y]; apply(stroke(open.label.width, open.label.height, x, y, x, y, radius())); },
+    // Also beyond the image: the stroke reaches its border, and paints nothing along it.
     move: (x, y) => {
       apply(stroke(open.label.width, open.label.height, ...drawing, x, y, radius()), true);
       drawing = [x, y];
@@ -195,6 +197,7 @@ function start() {
     if (!open) return;
     open.label.confirmRest();
     open.taps += 1;
+    leaving = false;
     sheet.draw(open.label);
     score();
   }

@@ -230,7 +230,9 @@ export class Label {
     this.steps = [];
     // Whether the present step has changed anything, so that it is the last of `steps`.
     this.begun = false;
+    // Whether something differs from the label that was opened, and whether some of it can no longer be taken back.
     this.changed = false;
+    this.settled = false;
   }
 
   /** What each pixel is taken for now: what was said, else what was predicted. */
@@ -260,7 +262,10 @@ export class Label {
     if (!this.begun) this.steps.push([]);
     this.begun = true;
     this.steps[this.steps.length - 1].push([changed, before]);
-    if (this.steps.length > UNDO_STEPS) this.steps.shift();
+    if (this.steps.length > UNDO_STEPS) {
+      this.steps.shift();
+      this.settled = true;
+    }
     this.changed = true;
     return changed;
   }
@@ -286,7 +291,7 @@ export class Label {
     this.begun = false;
     if (!step) return false;
     for (const [indices, before] of step.reverse()) for (let n = 0; n < indices.length; n += 1) this.ids[indices[n]] = before[n];
-    this.changed = this.steps.length > 0;
+    this.changed = this.settled || this.steps.length > 0;
     return true;
   }
 
@@ -301,6 +306,7 @@ export class Label {
     this.steps = [];
     this.begun = false;
     this.changed = true;
+    this.settled = true;
   }
 
   /** Share of the pixels that a person has said something about, 0 to 1. */

@@ -132,12 +132,6 @@ export class Sheet {
     return x >= 0 && y >= 0 && x < this.paint.width && y < this.paint.height ? [x, y] : null;
   }
 
-  /** The pixel that is nearest to an event: a stroke that leaves the image reaches its border. */
-  nearest(event) {
-    const [x, y] = this.at(event);
-    return [Math.max(0, Math.min(this.paint.width - 1, x)), Math.max(0, Math.min(this.paint.height - 1, y))];
-  }
-
   /** Move the cross, or work at it. */
   key(event) {
     const far = event.shiftKey ? 10 : 1;
@@ -186,7 +180,7 @@ export class Sheet {
       if (!down.has(event.pointerId) || !gesture) return;
       down.set(event.pointerId, event);
       if (gesture.kind === "draw") {
-        handlers.move(...this.nearest(event));
+        handlers.move(...this.at(event));
         return;
       }
       if (gesture.kind === "tap") {

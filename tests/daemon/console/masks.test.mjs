@@ -105,6 +105,18 @@ test("a step that changes nothing is none, and what goes on in it belongs to no 
   assert.ok(label.changed && label.undo() && !label.changed);
 });
 
+test("what can no longer be taken back stays unsaved", () => {
+  const merged = new Label(W, H, null);
+  merged.set(Int32Array.of(0), 1);
+  merged.merge(new Uint8Array(W * H).fill(UNKNOWN));
+  merged.set(Int32Array.of(1), 2);
+  assert.ok(merged.undo() && merged.changed);
+  const long = new Label(W, H, null);
+  for (let step = 0; step < 150; step += 1) long.set(Int32Array.of(step), 2);
+  while (long.undo());
+  assert.ok(long.changed && long.share() > 0);
+});
+
 test("two people's labels together keep both, one's own on top", () => {
   const label = new Label(W, H, null);
   label.set(Int32Array.of(0, 1), 2);

@@ -166,8 +166,8 @@ def opened(browser: Browser) -> str:
     return str(browser.until(lambda: browser.one("#workshop").get_attribute("data-frame")))
 
 
-def press(browser: Browser, x: float, y: float, to: tuple[float, float] | None = None) -> None:
-    """Tap at a point of the frame, in fractions of its sides, or draw from there to another."""
+def press(browser: Browser, x: float, y: float, *to: tuple[float, float]) -> None:
+    """Tap at a point of the frame, in fractions of its sides, or draw from there to others."""
     paint = browser.one("#paint")
     # As it is seen, zoomed.
     width, height = browser.run(
@@ -179,8 +179,8 @@ def press(browser: Browser, x: float, y: float, to: tuple[float, float] | None =
 
     actions = ActionChains(browser.driver, duration=20)
     actions.move_to_element_with_offset(paint, *offset((x, y))).click_and_hold()
-    if to is not None:
-        actions.move_to_element_with_offset(paint, *offset(to))
+    for each in to:
+        actions.move_to_element_with_offset(paint, *offset(each))
     actions.release().perform()
 
 
@@ -262,8 +262,8 @@ def test_a_label_by_three_taps_and_a_stroke_teaches_and_the_new_version_can_be_r
         press(browser, x, y)
     choose(browser, "tool", "brush")
     choose(browser, "class", 4)
-    press(browser, 0.02, 0.57, to=(0.2, 0.55))
-    press(browser, 0.9, 0.6, to=(0.9, 1.04))
+    press(browser, 0.02, 0.57, (0.2, 0.55))
+    press(browser, 0.9, 0.6, (0.9, 1.04), (0.7, 1.04))
     assert browser.text("#score").startswith("5 taps")
     assert float(browser.one("#workshop").get_attribute("data-tap-ms") or "nan") > 0
     world.picture("label")
@@ -277,6 +277,8 @@ def test_a_label_by_three_taps_and_a_stroke_teaches_and_the_new_version_can_be_r
     # A stroke that leaves the image reaches its border.
     at = round(0.9 * label.shape[1])
     assert (label[-1, at - 2 : at + 2] == 4).any()
+    # Where it goes on beyond it, it paints nothing.
+    assert not (label[-1, round(0.7 * label.shape[1]) : at - 10] == 4).any()
 
     before = world.daemon.ask("status")["version"]
     world.page("/learning")
@@ -310,7 +312,7 @@ def test_two_people_at_one_frame_lose_nothing(world: World) -> None:
             opened(each)
             choose(each, "tool", "brush")
             choose(each, "class", number)
-            press(each, 0.4, y, to=(0.6, y))
+            press(each, 0.4, y, (0.6, y))
         browser.one("#save").click()
         browser.until(lambda: browser.one("#workshop").get_attribute("data-frame") != sample)
         # The other's login ends meanwhile; another one, in another tab, is all that is missing.
@@ -337,6 +339,10 @@ def test_the_keyboard_alone_labels_a_frame(world: World) -> None:
     paint.send_keys("5", "b", Keys.ARROW_DOWN, Keys.ARROW_DOWN, Keys.ENTER)
     assert browser.one("input[name=class]:checked").get_attribute("value") == "4"
     assert not browser.text("#score").startswith("0 taps")
+    # Leaving it unsaved asks first, and again once there is more to lose.
+    paint.send_keys("n", Keys.ARROW_DOWN, Keys.ENTER, "n")
+    assert "not saved" in browser.text("#message")
+    assert browser.one("#workshop").get_attribute("data-frame") == sample
     # A key that is held down saves once, and is no second person at the same frame.
     paint.send_keys("s", "s", "s")
     browser.until(lambda: browser.one("#workshop").get_attribute("data-frame") != sample)

@@ -16,4 +16,4 @@ def test_masks() -> None:
     script = Path(__file__).with_name("masks.test.mjs")
     done = subprocess.run([str(NODE), "--test", str(script)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "pass 10" in done.stdout
+    assert "pass 11" in done.stdout

@@ -136,6 +136,24 @@ def test_video(video: Path) -> None:
         assert (frame.encoding, frame.label) == ("jpeg", None)
 
 
+def test_video_of_variable_rate_has_its_mean_rate(tmp_path: Path) -> None:
+    """OpenCV gives the finest step of its clock as the rate: its frames would be dated into the future."""
+    times = [0.0, 0.04, 1.0, 3.5, 4.0]
+    path, step = str(tmp_path / "phone.mov"), 1000
+    writer, raw = cv2.VideoWriter(), [cv2.VIDEOWRITER_PROP_RAW_VIDEO, 1]
+    assert writer.open(path, cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*"MJPG"), step, (64, 48), raw)
+    for number, at in enumerate(times):
+        writer.set(cv2.VIDEOWRITER_PROP_PTS, round(at * step))
+        writer.write(cv2.imencode(".jpg", picture(number))[1].reshape(1, -1))
+    writer.release()
+
+    source = iter_frames(path)
+
+    assert source.count == len(times)
+    assert source.fps == pytest.approx(len(times) / times[-1], rel=0.01)
+    assert [frame.at for frame in source] == pytest.approx(times, abs=0.002)
+
+
 def test_labels_and_match_go_with_folders_only(video: Path, tmp_path: Path) -> None:
     for options in ({"labels": tmp_path}, {"match": "x"}):
         with pytest.raises(SourceError, match="folder of images"):

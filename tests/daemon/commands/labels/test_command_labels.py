@@ -230,8 +230,15 @@ def test_two_labels_for_one_sample_are_no_choice_of_ours(
     for number, name in enumerate(("friday", "monday"), 1):
         drawn = [{**CAR, "segmentation": [[0, 0, 8 * number, 0, 8 * number, 8]]}]
         write(folder / f"{name}.json", coco(f"{ids[2]}.jpg", annotations=drawn))
-    why = [each["error"] for each in bring(folder, code=1)["results"] if each["sample"] == ids[2]]
+    (folder / "again" / f"{ids[0]}.png").unlink()
+    (folder / "again" / f"0a1b2c3d-{ids[0]}.png").unlink()
+    (folder / f"{ids[0]}.png").write_bytes(label(5))
+    answer = bring(folder, code=1)
+    why = [each["error"] for each in answer["results"] if each["sample"] == ids[2]]
     assert [each.rpartition(" in ")[2] for each in why] == ["monday.json", "friday.json"]
+    # What was not taken has shown no class.
+    assert answer["imported"] == 1
+    assert "building, pole," in answer["notes"][0]
 
 
 @pytest.mark.usefixtures("daemon")
