@@ -5,6 +5,7 @@ No threads, no clock: batches are decoded where they are used; stopping, saving 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import logging
 import math
@@ -316,34 +317,36 @@ class Trainer:
         looked_at = np.ascontiguousarray(batch.labels[:, top::_LOSS_STRIDE, left::_LOSS_STRIDE])
         labels = torch.from_numpy(looked_at).to(self._device)
         weights = torch.from_numpy(batch.weights).to(self._device)
+        with self._in_training_mode():
+            with torch.random.fork_rng(devices=[]), autocast(self.model, options.precision):
+                torch.manual_seed(int(rng.integers(2**63)))  # for dropout
+                heads = sampled_outputs(self.model, images, _LOSS_STRIDE, (top, left))
+            losses = [
+                weighted_cross_entropy(head.float(), labels, weights, self._class_weights) for head in heads
+            ]
+            loss = losses[0]
+            for auxiliary in losses[1:]:
+                loss = loss + options.auxiliary_weight * auxiliary
+            if self._distillation is not None:
+                members = self.plan.members(step)[1]
+                sampled = (_LOSS_STRIDE, (top, left))
+                loss = loss + self._distillation(images, heads[0].float(), labels, members, sampled)
+            self._optimiser.zero_grad()
+            (loss * self._scaler.scale).backward()  # type: ignore[no-untyped-call]  # it has no types
+        self._scaler.unscale(self._parameters.values())
+        return float(loss.detach())
+
+    @contextlib.contextmanager
+    def _in_training_mode(self) -> Iterator[None]:
+        """Around forward and backward pass: checkpointed blocks run once more in the latter."""
         self.model.train()
         for part in self._resting:
             part.eval()
         try:
-            # Around the backward pass as well, in which checkpointed blocks run once more.
-            with exact_layers(self.model, options.precision):
-                with torch.random.fork_rng(devices=[]):
-                    torch.manual_seed(int(rng.integers(2**63)))  # for dropout
-                    with autocast(self.model, options.precision):
-                        heads = sampled_outputs(self.model, images, _LOSS_STRIDE, (top, left))
-                losses = [
-                    weighted_cross_entropy(head.float(), labels, weights, self._class_weights)
-                    for head in heads
-                ]
-                loss = losses[0]
-                for auxiliary in losses[1:]:
-                    loss = loss + options.auxiliary_weight * auxiliary
-                if self._distillation is not None:
-                    members = self.plan.members(step)[1]
-                    sampled = (_LOSS_STRIDE, (top, left))
-                    term = self._distillation(images, heads[0].float(), labels, members, sampled)
-                    loss = loss + term
-                self._optimiser.zero_grad()
-                (loss * self._scaler.scale).backward()  # type: ignore[no-untyped-call]  # it has no types
+            with exact_layers(self.model, self.options.precision):
+                yield
         finally:
             self.model.eval()
-        self._scaler.unscale(self._parameters.values())
-        return float(loss.detach())
 
     def _images(self, bgr: Image) -> Tensor:
         """(N,H,W,3) uint8 BGR to normalised (N,3,H,W) float32 RGB, channels last in memory."""
