@@ -191,6 +191,9 @@ def fit(
     )
     size = round_size.fit_round(cost, budget.spendable(), wanted)
     if isinstance(size, str):
+        per_day = budget.rules.joules_per_day
+        if per_day > 0 and isinstance(round_size.fit_round(cost, per_day / budget.rules.margin, wanted), str):
+            size += f"; a whole day's {per_day:,.0f} J pay for none: raise energy.budget_joules_per_day"
         # The account reports how much is left and how long more takes; battery and heat are reported
         # separately.
         allowance = budget.ask(cost.round(round_job.MIN_STEPS))

@@ -10,6 +10,7 @@ __all__ = ["REASONS", "LearningFacts", "NextStep", "Obstacle", "next_step"]
 _EXPORT = "dance-ondevice samples export --for-labelling 20 --out DIR"
 _STREAM = "dance-ondevice stream SOURCE --camera NAME"
 _TRAIN = "dance-ondevice train-now --wait"
+_ENERGY = "dance-ondevice energy"
 
 #: Every reason for which no round starts, the one that a person should see to first before the others.
 REASONS = (
@@ -158,7 +159,9 @@ def _of_samples(facts: LearningFacts) -> Iterator[Obstacle]:
 def _of_labels(facts: LearningFacts) -> Iterator[Obstacle]:
     if not facts.enough:
         to_label = _EXPORT if facts.unlabelled else _STREAM
-        command = _TRAIN if facts.new_labelled else to_label
+        # A round that is asked for needs joules as well.
+        ask = _ENERGY if facts.refused and facts.refused_for_energy else _TRAIN
+        command = ask if facts.new_labelled else to_label
         yield Obstacle("few_labels", f"{facts.new_labelled} of {facts.needed} new labelled samples", command)
     if not facts.judging:
         yield Obstacle(
@@ -172,12 +175,12 @@ def _of_labels(facts: LearningFacts) -> Iterator[Obstacle]:
 def _of_energy(facts: LearningFacts) -> Iterator[Obstacle]:
     if facts.joules_per_day > 0.0:
         if facts.refused and facts.refused_for_energy:
-            yield Obstacle("no_joules", facts.refused, "dance-ondevice energy")
+            yield Obstacle("no_joules", facts.refused, _ENERGY)
         elif facts.joules <= 0.0:
             yield Obstacle(
                 "no_joules",
                 f"no joules are left of {facts.joules_per_day:,.0f} J a day; more come as time passes",
-                "dance-ondevice energy",
+                _ENERGY,
             )
     if facts.meter_fault:
         words = f"the energy meter gives no figure ({facts.meter_fault})"

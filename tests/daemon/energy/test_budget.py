@@ -96,6 +96,13 @@ def test_an_account_too_small_says_so(store: Store) -> None:
     told = fit(keeper(store, 120.0), PAST)
     assert isinstance(told, str)
     assert "96 J are not enough for a round: the smallest, 40 steps, takes 132 J" in told
+    assert "a whole day's 120 J pay for none: raise energy.budget_joules_per_day" in told
+    enough = keeper(store, 170.0)
+    enough.reserve("r2", 100.0)
+    told = fit(enough, PAST)
+    assert isinstance(told, str)
+    assert "are not enough for a round" in told
+    assert "raise energy" not in told, "tomorrow there are enough"
 
 
 def test_learning_that_does_not_pay_waits_unless_it_is_asked_for(store: Store) -> None:

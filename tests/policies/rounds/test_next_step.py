@@ -116,6 +116,14 @@ def test_each_reason_alone(change: dict[str, object], reason: str, words: str) -
     assert words in step.line
 
 
+def test_who_asked_for_a_round_that_joules_do_not_pay_for_is_not_sent_to_ask_again() -> None:
+    step = next_step(
+        replace(READY, new_labelled=12, enough=False, refused="9 J are left", refused_for_energy=True)
+    )
+    assert step.reasons == ("few_labels", "no_joules")
+    assert step.command == "dance-ondevice energy"
+
+
 def test_an_untrained_model_is_mentioned_where_nothing_can_change_it() -> None:
     step = next_step(replace(READY, labelled=0, untrained=True))
     assert "untrained: its masks mean nothing" in step.line
