@@ -353,8 +353,8 @@ def _without_least_used(rules: ConditionRules, state: State) -> tuple[State, str
         name: replace(camera, challenger="", streak=0) if camera.challenger == least else camera
         for name, camera in state.cameras.items()
     }
-    # Old uses count half from now on: a winter's snow gives way to the lights of a summer, of which each would
-    # else take the place of the one before it, every day anew.
+    # Old uses count half from now on: a winter's snow gives way to the lights of a summer, of which each
+    # would else take the place of the one before it, every day anew.
     conditions = tuple(
         replace(condition, uses=condition.uses // 2)
         for condition in state.conditions
