@@ -38,7 +38,7 @@ __all__ = [
 
 #: The most labelled samples that a teacher is calibrated on, and where its labels may judge.
 CALIBRATION_SAMPLES, _JUDGE_SAMPLES = 16, 40
-#: Share of the labels that a teacher was measured on of which it is measured anew once more have changed.
+#: A teacher is measured anew once more than this share of the labels have changed that it was measured on.
 _CHANGED_SHARE = 0.25
 #: Number of latest runs from which the cost of an image is computed.
 _COST_RUNS = 5
@@ -193,7 +193,7 @@ def _relabelled(db: Database, paths: StatePaths) -> bool:
         return False
     still_there = _files(db, paths, list(measured))
     changed = sum(_digest(each) != measured[each.id] for each in still_there)
-    return changed > _CHANGED_SHARE * len(measured)
+    return bool(changed > _CHANGED_SHARE * len(measured))
 
 
 def _digest(sample: TeachSample) -> str:
