@@ -360,7 +360,7 @@ RULES: Mapping[str, Rule] = {
         "Whether each condition (day, dusk, rain) keeps its own normalisation statistics.", *boolean()
     ),
     "conditions.max": Rule(
-        "Conditions that are kept at most; a further one replaces the least used.",
+        "Conditions that are kept at most; a further one replaces the least used of late.",
         *integer(1, 64),
     ),
     "conditions.min_frames": Rule(

@@ -66,6 +66,7 @@ class Advisor:
                 meter_fault=faults,
                 refused=rounds.refused,
                 refused_for_energy=rounds.refused_for_energy,
+                not_stored=store.trouble,
                 interval=training.interval,
                 looks_at=_clock(self.next_look(window_open), at),
             )

@@ -202,8 +202,11 @@ def _others(paths: StatePaths) -> Iterator[str]:
     )
     for pattern in patterns:
         for file in sorted(paths.root.glob(pattern)):
-            name = file.relative_to(paths.root).as_posix()
-            hidden = any(part.startswith(".") or is_leftover(part) for part in file.parts[-3:])
+            inside = file.relative_to(
+                paths.root
+            )  # the state folder itself may be hidden, or lie in one that is
+            hidden = any(part.startswith(".") or is_leftover(part) for part in inside.parts)
+            name = inside.as_posix()
             if name != "models/live.json" and not hidden and file.is_file():
                 yield name
 

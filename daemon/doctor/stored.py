@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from dance_ondevice.daemon.config.sections import Config
-from dance_ondevice.daemon.curation.unreadable import REMEDY
+from dance_ondevice.daemon.curation.unreadable import REMEDY, file_fault
 from dance_ondevice.daemon.doctor.finding import Check
 from dance_ondevice.daemon.planning import anchors
 from dance_ondevice.daemon.store.service import connect_read_only
@@ -24,8 +24,6 @@ from dance_ondevice.policies.rounds.rehearsal import anchor_id
 __all__ = ["check_anchors", "check_samples", "check_versions"]
 
 _NAMED = 3
-#: First bytes of a JPEG and of a PNG.
-_BEGINNINGS = (b"\xff\xd8", b"\x89P")
 
 
 def check_samples(paths: StatePaths) -> Check | None:
@@ -121,12 +119,10 @@ def _fault(  # noqa: PLR0917 - a row
     for file in files:
         try:
             found += file.stat().st_size
-            with file.open("rb") as opened:
-                begins = opened.read(2)
         except OSError as error:
             return f"{file}: {error.strerror}"
-        if begins not in _BEGINNINGS:
-            return f"{file}: neither a JPEG nor a PNG"
+        if fault := file_fault(file):
+            return fault
     if marked:
         return f"{identifier}: {marked}" if identifier not in marked else marked
     return f"{identifier}: {found} bytes, {size} were stored" if found != size else ""

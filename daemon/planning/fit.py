@@ -15,6 +15,7 @@ from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.energy.budget import BudgetKeeper, assumed_cost
 from dance_ondevice.daemon.planning import anchors
 from dance_ondevice.daemon.planning import job as round_job
+from dance_ondevice.daemon.store.labelled import UNUSED
 from dance_ondevice.policies.budget import learning_value, round_size
 from dance_ondevice.policies.rounds import pace, rehearsal
 from dance_ondevice.policies.rounds.start import RoundPlan
@@ -24,12 +25,16 @@ _CHUNK = 500
 _FORGETTING_ROUNDS = 5
 _FULL = (1.0, 0.0)
 
-# In the order of storing, so that a wrong clock makes no sample old and no round late.
-_ARRIVED = """
-SELECT count(*) FROM samples
-WHERE label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND unreadable IS NULL
-    AND arrival > coalesce(
-        (SELECT arrivals FROM rounds WHERE outcome IS NOT NULL ORDER BY rowid DESC LIMIT 1), 0)
+# In the order of storing, so that a wrong clock makes no sample old and no round late. Labels come late, too:
+# what is unused beyond what the last round left over is new, however long ago its frame was stored.
+_ARRIVED = f"""
+WITH last (arrivals, left_over) AS (
+    SELECT arrivals, left_over FROM rounds WHERE outcome IS NOT NULL ORDER BY rowid DESC LIMIT 1
+)
+SELECT max(
+    count(*) FILTER (WHERE arrival > coalesce((SELECT arrivals FROM last), 0)),
+    coalesce(count(*) - (SELECT left_over FROM last), 0)
+) FROM samples WHERE {UNUSED}
 """
 
 
@@ -49,7 +54,8 @@ class Stored:
     Attributes:
         pixels: (stored scale, pixels as stored) of each training sample, by id.
         new_samples: Number of new samples of each past round, by the round's id.
-        arrived: Number of samples to train on that came since the last round and are still unused.
+        arrived: Number of samples to train on that came, or got their label, since the last round and are
+            still unused.
     """
 
     pixels: Mapping[str, tuple[float, float]]
@@ -191,6 +197,9 @@ def fit(
     )
     size = round_size.fit_round(cost, budget.spendable(), wanted)
     if isinstance(size, str):
+        per_day = budget.rules.joules_per_day
+        if per_day > 0 and isinstance(round_size.fit_round(cost, per_day / budget.rules.margin, wanted), str):
+            size += f"; a whole day's {per_day:,.0f} J pay for none: raise energy.budget_joules_per_day"
         # The account reports how much is left and how long more takes; battery and heat are reported
         # separately.
         allowance = budget.ask(cost.round(round_job.MIN_STEPS))

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from dance_ondevice.daemon.children import jobs
-from dance_ondevice.daemon.versions.versions import Pointer
+from dance_ondevice.daemon.versions.versions import Pointer, age_key
 from dance_ondevice.documents import DocumentError, decode
 from dance_ondevice.policies.budget.usefulness import JudgedRound
 from dance_ondevice.policies.rounds import pace, shrinking
@@ -42,6 +42,17 @@ def judged(past: Sequence[Mapping[str, Any]]) -> list[JudgedRound]:
         )
         for row in past
     ]
+
+
+def of_first(past: Sequence[Mapping[str, Any]], pointer: Pointer | None) -> list[JudgedRound]:
+    """Rounds since the present first version, oldest first.
+
+    Earlier ones, before another model was brought in or a class was appended, were held against another one.
+    """
+    if pointer is None:
+        return judged(past)
+    first = age_key(pointer.frozen)
+    return judged([row for row in past if row.get("parent") is None or age_key(row["parent"]) >= first])
 
 
 def of_live(past: Sequence[Mapping[str, Any]], pointer: Pointer | None) -> list[JudgedRound]:

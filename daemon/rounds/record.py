@@ -12,7 +12,7 @@ from sqlite_utils import Database
 
 from dance_ondevice.daemon.children.counts import SampleCapture
 from dance_ondevice.daemon.children.jobs import JobSample
-from dance_ondevice.daemon.store.labelled import BOUNDED
+from dance_ondevice.daemon.store.labelled import BOUNDED, UNUSED
 from dance_ondevice.policies.rounds.rehearsal import is_anchor
 from dance_ondevice.policies.rounds.start import RoundPlan
 from dance_ondevice.policies.samples.splits import CORRECTED
@@ -104,7 +104,7 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
     """Record how a round ended; ``served`` marks its training samples as used.
 
     The samples of a rejected round are marked as well, since the same round over the same samples would end
-    the same way. They still serve as rehearsal.
+    the same way. They still serve as rehearsal. What is unused then is not new to the next round's decision.
     """
     db.table("rounds").update(round_id, dict(changes))
     if served:
@@ -113,6 +113,8 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
             "(select sample_id from round_samples where round_id = ? and role in ('new', 'rehearsal'))",
             [round_id],
         )
+    unused = f"(select count(*) from samples where {UNUSED})"
+    db.execute(f"update rounds set left_over = {unused} where id = ?", [round_id])
 
 
 def tidy(db: Database) -> None:

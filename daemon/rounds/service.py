@@ -286,7 +286,8 @@ class Rounds(Service):
                 pointer = self._procedure.rollback(request.version)
         except (VersionError, OSError, RuntimeError) as error:
             return {"state": "done", "outcome": "failed", "reasons": [str(error)]}
-        self._review_learning()
+        finally:
+            self._review_learning()
         return {"state": "done", "outcome": "live", **dataclasses.asdict(pointer), "reasons": []}
 
     def _round(self, request: Request) -> dict[str, Any]:
@@ -330,8 +331,7 @@ class Rounds(Service):
                 samples, config=config, trigger=request.trigger, reason=decision.reason
             )
         finally:
-            # One alarm starts at most one round, however that ends; a round that did not start does not
-            # count.
+            # One alarm starts at most one round, however that ends; one that did not start does not count.
             if not isinstance(outcome, str):
                 self._drift.answered(policy.answered(drifted, _after_drift(training)), known)
         if isinstance(outcome, str):
@@ -382,7 +382,7 @@ class Rounds(Service):
         known = round_pace.of_live(past, self._context.versions.pointer())
         self._publish(
             learning=usefulness(known, self._procedure.spent_joules()),
-            suspended=suspended(round_pace.judged(past), after) or "",
+            suspended=suspended(round_pace.of_first(past, self._context.versions.pointer()), after) or "",
         )
 
     def _finished(self, outcome: Outcome, *, trained: bool = True) -> None:

@@ -210,7 +210,13 @@ class Teaching:
         c = self._c
         if run.thresholds:
             record.keep_calibration(
-                c.paths, run.facts, run.config, run.thresholds, run.plan.labelled, frames=run.frames
+                c.paths,
+                run.facts,
+                run.config,
+                run.thresholds,
+                run.plan.labelled,
+                frames=run.frames,
+                measured=run.plan.measured,
             )
         failures = self.state.failures + 1 if run.outcome == "failed" else 0
         retry = labelling.retry_after(failures).seconds if failures else None

@@ -18,7 +18,7 @@ from dance_ondevice.daemon.store.labelled import BOUNDED, labelled_samples
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.versions.versions import Versions
 from dance_ondevice.documents import decode
-from dance_ondevice.files import write_durably
+from dance_ondevice.files import read_regular, write_durably
 from dance_ondevice.policies.samples import labelling
 from dance_ondevice.policies.samples.splits import SampleInfo
 from dance_ondevice.policies.samples.teacher_trust import Trust, trust
@@ -38,6 +38,8 @@ __all__ = [
 
 #: The most labelled samples that a teacher is calibrated on, and where its labels may judge.
 CALIBRATION_SAMPLES, _JUDGE_SAMPLES = 16, 40
+#: A teacher is measured anew once more than this share of the labels have changed that it was measured on.
+_CHANGED_SHARE = 0.25
 #: Number of latest runs from which the cost of an image is computed.
 _COST_RUNS = 5
 _CALIBRATION_FILE = "calibration.json"
@@ -51,6 +53,7 @@ class Plan:
         samples: Samples to label, the most valuable first.
         calibration: Labelled samples to measure the teacher on; empty when ``thresholds`` are valid.
         thresholds: Thresholds of an earlier run; empty when the run calibrates.
+        measured: Digest of each label in ``calibration``, by sample.
         labelled: Number of samples that were labelled by somebody other than a model.
         joules_per_image: Mean gross joules of an image over the last runs; None before the first.
     """
@@ -58,6 +61,7 @@ class Plan:
     samples: tuple[TeachSample, ...]
     calibration: tuple[TeachSample, ...]
     thresholds: tuple[float, ...]
+    measured: Mapping[str, str]
     labelled: int
     joules_per_image: float | None
 
@@ -66,18 +70,19 @@ def plan(db: Database, paths: StatePaths, facts: TeacherFacts, config: Config) -
     """Plan the next run from what is stored."""
     labelled = labelled_samples(db)
     trusted = [sample for sample in labelled if not sample.by_machine]
-    thresholds = _calibration(paths, facts, config, len(trusted))
+    thresholds = () if _relabelled(db, paths) else _calibration(paths, facts, config, len(trusted))
     chosen = labelling.choose_for_labelling(
         labelling.shortlist(_unseen(db, facts.name), config.labels.teacher_samples),
         config.labels.teacher_samples,
         labelled=labelled,
     )
     most = _JUDGE_SAMPLES if config.labels.teacher_may_judge else CALIBRATION_SAMPLES
-    measured = () if thresholds else _spread(trusted, most)
+    calibration = _files(db, paths, () if thresholds else _spread(trusted, most))
     return Plan(
         samples=_files(db, paths, chosen.ids),
-        calibration=_files(db, paths, measured),
+        calibration=calibration,
         thresholds=thresholds,
+        measured={each.id: _digest(each) for each in calibration},
         labelled=len(trusted),
         joules_per_image=_joules_per_image(db),
     )
@@ -118,8 +123,9 @@ def keep_calibration(
     labelled: int,
     *,
     frames: Sequence[tuple[int, int]] = (),
+    measured: Mapping[str, str] | None = None,
 ) -> None:
-    """Store a teacher's thresholds, the number of labels at that time, and its agreement with each frame."""
+    """Store a teacher's thresholds, the labels at that time, and its agreement with each frame."""
     if not frames:
         # A run that used earlier thresholds has measured nothing: what they were measured on stays.
         kept = _kept(paths)
@@ -130,6 +136,7 @@ def keep_calibration(
         "thresholds": list(thresholds),
         "labelled": labelled,
         "frames": [list(frame) for frame in frames],
+        "measured": dict(measured or {}),
     }
     write_durably(paths.root / "teaching" / _CALIBRATION_FILE, json.dumps(content).encode())
 
@@ -174,6 +181,28 @@ def _calibration(paths: StatePaths, facts: TeacherFacts, config: Config, labelle
         return thresholds if current and labelled < max(1, 2 * int(kept["labelled"])) else ()
     except (ValueError, KeyError, TypeError):
         return ()  # not measured yet, or unreadable: calibrate
+
+
+def _relabelled(db: Database, paths: StatePaths) -> bool:
+    """Whether so many of the labels that a teacher was measured on have changed since that they say nothing.
+
+    An import of wrong labels would else keep a good teacher out long after it was taken back.
+    """
+    measured = _kept(paths).get("measured")
+    if not isinstance(measured, dict) or not measured:
+        return False
+    still_there = _files(db, paths, list(measured))
+    changed = sum(_digest(each) != measured[each.id] for each in still_there)
+    return bool(changed > _CHANGED_SHARE * len(measured))
+
+
+def _digest(sample: TeachSample) -> str:
+    """Digest of a sample's label; empty where there is none."""
+    try:
+        png = read_regular(Path(sample.label)) if sample.label else b""
+    except OSError:
+        return ""
+    return hashlib.blake2b(png, digest_size=16).hexdigest() if png else ""
 
 
 def _unseen(db: Database, teacher: str) -> list[SampleInfo]:

@@ -81,8 +81,9 @@ def restorer(sample_id: str, before: Before, label: str | None, growth: int) -> 
 
     def restore(db: Database) -> bool:
         db.execute(
+            # A round may have learnt from the import's label: the sample is new to the next one.
             "UPDATE samples SET label_path = ?, label_source = ?, classes = ?, label_confidence = ?, "
-            "bytes = bytes + ? WHERE id = ?",
+            "bytes = bytes + ?, rounds_used = 0 WHERE id = ?",
             [label, before.source, before.classes, before.confidence, growth, sample_id],
         )
         db.execute("DELETE FROM label_undo WHERE sample_id = ?", [sample_id])

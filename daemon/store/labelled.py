@@ -12,6 +12,8 @@ from dance_ondevice.policies.samples.splits import SampleInfo
 #: A moment of capture as decisions take it: a frame cannot be newer than its arrival, whatever its sender's
 #: clock says.
 BOUNDED = "min(captured_at, received_at) as captured_at"
+#: Condition of the samples that may train and that no round has used.
+UNUSED = "label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND unreadable IS NULL"
 
 
 def labelled_samples(db: Database, *, newest: int | None = None) -> list[SampleInfo]:

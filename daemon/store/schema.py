@@ -340,6 +340,11 @@ def _missing_samples(db: Database) -> None:
     db.execute("CREATE TABLE missing_samples (id TEXT PRIMARY KEY, row TEXT NOT NULL)")  # JSON object
 
 
+def _left_over(db: Database) -> None:
+    """Add the number of unused samples to train on at the end of a round; NULL for earlier rounds."""
+    db.execute("ALTER TABLE rounds ADD COLUMN left_over INTEGER")
+
+
 _CHANGES = (
     ("0001_initial", _initial),
     ("0002_expectations", _expectations),
@@ -353,6 +358,7 @@ _CHANGES = (
     ("0010_unreadable", _unreadable),
     ("0011_fleet_rounds", _fleet_rounds),
     ("0012_missing_samples", _missing_samples),
+    ("0013_left_over", _left_over),
 )
 
 

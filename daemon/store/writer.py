@@ -257,9 +257,9 @@ class GroupWriter:
             if present is None or digest(present) != label.replaces:
                 raise LabelChanged(f"sample {known.id} was labelled by somebody else in the meantime")
         growth = len(png) - (known.label_bytes or 0)
+        before = None if known.label_bytes is None else self._files.current(file)
         keep: Callable[[Database], None] | None = None
         if label.import_id:
-            before = None if known.label_bytes is None else self._files.current(file)
             keep = label_undo.keeper(known.id, label.import_id, before, png)
         self._stage_file(known, file, png, growth)
         self._known[known.id] = replace(known, native=native, label_bytes=len(png), label_source=source)
@@ -275,6 +275,8 @@ class GroupWriter:
             "label_path = :file, label_source = :source, classes = :classes, bytes = bytes + :growth, "
             "label_confidence = :confidence, unreadable = NULL"
         )
+        if before != png:  # what past rounds learnt from was another label
+            changes += ", rounds_used = 0"
         if known.native is None:
             values |= {"width": native[0], "height": native[1], "scale": known.stored[0] / native[0]}
             changes += ", native_width = :width, native_height = :height, scale = :scale"

@@ -105,7 +105,7 @@ def append(paths: StatePaths, versions: Versions, kept: Sequence[str], name: str
         VersionError: The name cannot be used, or a version cannot be widened; nothing has changed.
     """
     longer = (*kept, name)
-    if not name or name in kept or len(longer) > 255:
+    if not name.strip() or name in kept or len(longer) > 255:
         raise VersionError(
             f"{name!r} cannot be appended to {list(kept)}: give another name; there are 255 classes at most"
         )

@@ -10,6 +10,8 @@ __all__ = ["REASONS", "LearningFacts", "NextStep", "Obstacle", "next_step"]
 _EXPORT = "dance-ondevice samples export --for-labelling 20 --out DIR"
 _STREAM = "dance-ondevice stream SOURCE --camera NAME"
 _TRAIN = "dance-ondevice train-now --wait"
+_ENERGY = "dance-ondevice energy"
+_DOCTOR = "dance-ondevice doctor"
 
 #: Every reason for which no round starts, the one that a person should see to first before the others.
 REASONS = (
@@ -49,6 +51,7 @@ class LearningFacts:
         meter_fault: why the energy meter gives no figure, "" where it does.
         refused: why the last round that was due did not start, "" where there is nothing to tell.
         refused_for_energy: whether that was for want of joules, or for battery or heat.
+        not_stored: why the store takes no frames, such as a full disk; "" where it takes them.
         interval: how often it looks by itself, as configured, such as "30m".
         looks_at: local time at which it looks again, as people read it; "" where that is not known.
     """
@@ -70,6 +73,7 @@ class LearningFacts:
     meter_fault: str = ""
     refused: str = ""
     refused_for_energy: bool = False
+    not_stored: str = ""
     interval: str = ""
     looks_at: str = ""
 
@@ -145,6 +149,9 @@ def _of_samples(facts: LearningFacts) -> Iterator[Obstacle]:
     if facts.labelled:
         return
     still = ", and the live model is untrained: its masks mean nothing" if facts.untrained else ""
+    if not facts.unlabelled and facts.not_stored:
+        yield Obstacle("no_frames", f"no samples yet: frames come and are not stored{still}", _DOCTOR)
+        return
     if not facts.unlabelled:
         yield Obstacle(
             "no_frames",
@@ -157,8 +164,10 @@ def _of_samples(facts: LearningFacts) -> Iterator[Obstacle]:
 
 def _of_labels(facts: LearningFacts) -> Iterator[Obstacle]:
     if not facts.enough:
-        to_label = _EXPORT if facts.unlabelled else _STREAM
-        command = _TRAIN if facts.new_labelled else to_label
+        to_label = _EXPORT if facts.unlabelled else _DOCTOR if facts.not_stored else _STREAM
+        # A round that is asked for needs joules as well.
+        ask = _ENERGY if facts.refused and facts.refused_for_energy else _TRAIN
+        command = ask if facts.new_labelled else to_label
         yield Obstacle("few_labels", f"{facts.new_labelled} of {facts.needed} new labelled samples", command)
     if not facts.judging:
         yield Obstacle(
@@ -172,16 +181,16 @@ def _of_labels(facts: LearningFacts) -> Iterator[Obstacle]:
 def _of_energy(facts: LearningFacts) -> Iterator[Obstacle]:
     if facts.joules_per_day > 0.0:
         if facts.refused and facts.refused_for_energy:
-            yield Obstacle("no_joules", facts.refused, "dance-ondevice energy")
+            yield Obstacle("no_joules", facts.refused, _ENERGY)
         elif facts.joules <= 0.0:
             yield Obstacle(
                 "no_joules",
                 f"no joules are left of {facts.joules_per_day:,.0f} J a day; more come as time passes",
-                "dance-ondevice energy",
+                _ENERGY,
             )
     if facts.meter_fault:
         words = f"the energy meter gives no figure ({facts.meter_fault})"
-        yield Obstacle("no_energy_meter", words, "dance-ondevice doctor")
+        yield Obstacle("no_energy_meter", words, _DOCTOR)
 
 
 def _looks(facts: LearningFacts, reasons: set[str]) -> str:

@@ -353,7 +353,13 @@ def _without_least_used(rules: ConditionRules, state: State) -> tuple[State, str
         name: replace(camera, challenger="", streak=0) if camera.challenger == least else camera
         for name, camera in state.cameras.items()
     }
-    conditions = tuple(condition for condition in state.conditions if condition.name != least)
+    # Old uses count half from now on: a winter's snow gives way to the lights of a summer, of which each
+    # would else take the place of the one before it, every day anew.
+    conditions = tuple(
+        replace(condition, uses=condition.uses // 2)
+        for condition in state.conditions
+        if condition.name != least
+    )
     return replace(state, conditions=conditions, cameras=cameras), least
 
 

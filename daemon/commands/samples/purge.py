@@ -74,6 +74,7 @@ def purge(
     """
     from dance_ondevice.daemon.curation.lineage import versions_knowing
     from dance_ondevice.daemon.curation.purge import Selection, in_running_round, select
+    from dance_ondevice.daemon.curation.unreadable import damaged
 
     if camera is None and before is None and after is None and not unreadable:
         raise click.UsageError(
@@ -83,7 +84,9 @@ def purge(
         raise click.UsageError("--json asks no question: give --yes, too")
     paths = target(config_path, state_dir)
     with index(paths) as database:
-        meant = select(database, Selection(camera=camera, before=before, after=after, unreadable=unreadable))
+        meant = select(database, Selection(camera=camera, before=before, after=after))
+        if unreadable:  # also those that doctor has found and that no round has met yet
+            meant = damaged(database, paths.root, meant)
         used = in_running_round(database)
         stored = cameras_with_samples(database)
         ids = [each for each in meant if each not in used]

@@ -95,6 +95,19 @@ def test_a_mistyped_camera_is_told(run, paths: StatePaths, filled: dict[str, str
     assert "no sample of camera 'frnt' is stored; samples are of: front, rear" in said
 
 
+def test_what_doctor_finds_damaged_can_be_purged_but_not_a_disk_that_is_away(
+    run_json, paths: StatePaths, filled: dict[str, str]
+) -> None:
+    rows = stored.rows(paths)
+    (paths.root / rows[filled["front1"]]["path"]).unlink()
+    (paths.root / rows[filled["front2"]]["path"]).write_bytes(bytes(100))
+    told = run_json(*arguments(paths, "--unreadable", "--yes", "--json"))
+    assert told["removed"] == 2
+    assert stored.rows(paths).keys() == rows.keys() - {filled["front1"], filled["front2"]}
+    paths.samples.rename(paths.root / "away")
+    assert run_json(*arguments(paths, "--unreadable", "--yes", "--json"))["removed"] == 0
+
+
 def test_what_a_running_round_uses_stays(run, paths: StatePaths, filled: dict[str, str]) -> None:
     result = run(*arguments(paths, "--camera", "rear", "--yes"), code=1)
     assert "1 samples removed" in result.stdout

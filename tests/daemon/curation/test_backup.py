@@ -125,6 +125,18 @@ def test_a_backup_holds_what_a_state_is_and_no_secrets(made: Path, paths: StateP
     assert not (tmp_path / "more.tar").exists()
 
 
+def test_a_backup_of_a_hidden_state_folder_has_all_of_it(
+    made: Path, paths: StatePaths, tmp_path: Path
+) -> None:
+    (paths.root / "paused").touch()
+    (paths.models / "probation.json").write_text("{}")
+    hidden = StatePaths(tmp_path / ".dance")
+    paths.root.rename(hidden.root)
+    back_up(hidden, tmp_path / "hidden.tar")
+    with tarfile.open(tmp_path / "hidden.tar") as tar:
+        assert {"classes.json", "paused", "models/probation.json"} < set(tar.getnames())
+
+
 @pytest.mark.parametrize("how", ["cut", "flipped", "no manifest", "outside", "link", "foreign", "newer"])
 def test_what_is_no_whole_backup_restores_nothing(made: Path, tmp_path: Path, how: str) -> None:
     bad = tmp_path / "bad.tar"

@@ -11,6 +11,7 @@ from dance_ondevice.daemon.energy.budget import BudgetKeeper
 from dance_ondevice.daemon.energy.service import Usage
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning.fit import FittedRound, Stored
+from dance_ondevice.daemon.rounds.record import close_round
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.energy.board import read_hindrances
 from dance_ondevice.policies.rounds.start import RoundPlan
@@ -96,6 +97,13 @@ def test_an_account_too_small_says_so(store: Store) -> None:
     told = fit(keeper(store, 120.0), PAST)
     assert isinstance(told, str)
     assert "96 J are not enough for a round: the smallest, 40 steps, takes 132 J" in told
+    assert "a whole day's 120 J pay for none: raise energy.budget_joules_per_day" in told
+    enough = keeper(store, 170.0)
+    enough.reserve("r2", 100.0)
+    told = fit(enough, PAST)
+    assert isinstance(told, str)
+    assert "are not enough for a round" in told
+    assert "raise energy" not in told, "tomorrow there are enough"
 
 
 def test_learning_that_does_not_pay_waits_unless_it_is_asked_for(store: Store) -> None:
@@ -194,6 +202,23 @@ def test_only_what_came_since_the_last_round_is_a_reason_to_try_again(store: Sto
     assert arrived((1_600_000_000.0, 0), (1_700_000_003.5, 4)) == 2
     assert arrived((4e9, 0), (1_700_000_003.5, 4)) == 2, "a round of a wrong clock made all samples old"
     assert arrived((0.0, 4), (-4e9, 5)) == 1
+
+
+def test_labels_that_come_late_are_a_reason_to_try_again(store: Store, add_street: Any) -> None:
+    add_street(store, 6)
+    none = RoundPlan(train=(), rehearsal=(), gate=(), reason="")
+
+    def read(db: Database) -> tuple[int, int]:
+        # Two samples were labelled when the round began; one was used, and one left over.
+        db.execute("update samples set split = case when rowid <= 2 then 'train' end")
+        db.execute("update samples set rounds_used = 1 where rowid = 1")
+        db["rounds"].insert({"id": "r1", "started_at": 0.0, "arrivals": 6})
+        close_round(db, "r1", {"outcome": "rejected"}, served=True)
+        after = round_plan.stored(db, none).arrived
+        db.execute("update samples set split = 'train'")
+        return after, round_plan.stored(db, none).arrived
+
+    assert store.submit(read).result() == (0, 4)
 
 
 def test_what_labelling_spent_is_counted_for_a_day_whatever_the_calendar_says(store: Store) -> None:

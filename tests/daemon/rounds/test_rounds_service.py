@@ -11,7 +11,7 @@ import pytest
 from round_rig import CONFIG, Rig
 
 from dance_ondevice.daemon.config.sections import Energy
-from dance_ondevice.daemon.planning.pace import of_live
+from dance_ondevice.daemon.planning.pace import of_first, of_live
 from dance_ondevice.daemon.rounds.context import Outcome
 from dance_ondevice.daemon.rounds.service import Request, Rounds
 from dance_ondevice.daemon.store.service import Store
@@ -90,6 +90,13 @@ def test_the_miou_that_is_told_is_that_of_the_live_version(live: str, measured: 
     ]
     told = usefulness(of_live(past, Pointer(live, None, "v0001")), 1.0)
     assert (told.live, told.frozen) == (measured, 0.4)
+
+
+def test_rounds_against_another_first_model_suspend_nothing() -> None:
+    row = {"outcome": "rejected", "miou_before": 0.4, "miou_after": 0.3, "miou_frozen": 0.4}
+    past = [{**row, "parent": parent} for parent in ("v0001", "v0001", "v0003", "v0010")]
+    assert len(of_first(past, Pointer("v0010", None, "v0001"))) == 4
+    assert len(of_first(past, Pointer("v0010", None, "v0003"))) == 2, "a model was brought in as the first"
 
 
 def test_a_refusal_for_want_of_joules_is_told_until_the_budget_changes(rig: Rig) -> None:

@@ -181,7 +181,7 @@ def test_a_teacher_is_measured_then_labels_what_it_is_sure_of_at_the_cost_of_lab
 
 def test_a_teacher_that_disagrees_with_the_labels_labels_nothing(rig: Callable[..., Rig]) -> None:
     made = rig(teacher_factory="the_teacher:wrong")
-    made.add(range(4), labelled=True)
+    wrong = made.add(range(4), labelled=True)
     made.add(range(10, 20))
     made.teaching.run()
     assert (made.teaching.state.state, made.teaching.state.labelled) == ("untrusted", 0)
@@ -189,6 +189,12 @@ def test_a_teacher_that_disagrees_with_the_labels_labels_nothing(rig: Callable[.
     made.teaching.run()  # no second process is started for the same answer
     assert len(made.rows("select * from labelling")) == 1
     assert "twice as many labels" in made.teaching.state.reason
+    # They were other people's mistake: once they are put right, it is measured anew.
+    for index, sample in enumerate(wrong):
+        made.store.add_label(sample, images.encode_png(1 - frame(index)[1]), (0, 1), "import").result(30)
+    made.teaching.run()
+    assert len(made.rows("select * from labelling")) == 2
+    assert made.teaching.state.labelled > 0
 
 
 def test_a_teacher_that_fails_says_why_and_is_tried_later_and_later(rig: Callable[..., Rig]) -> None:

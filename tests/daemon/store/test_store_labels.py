@@ -53,6 +53,30 @@ def test_a_label_can_come_later_and_be_replaced(store: Store, paths: StatePaths)
     )
 
 
+def test_a_sample_whose_label_changes_is_new_to_the_next_round(store: Store, paths: StatePaths) -> None:
+    sample = stored.new_sample(1, label=[4])
+    store.add_sample(sample).result(WAIT)
+
+    def learnt() -> None:
+        store.submit(lambda db: db.execute("UPDATE samples SET rounds_used = 2")).result(WAIT)
+
+    def used() -> int:
+        return int(stored.rows(paths)[sample.id]["rounds_used"])
+
+    def bring(class_id: int, name: str | None = None) -> None:
+        png = stored.label_png(16, 12, [class_id])
+        store.add_label(sample.id, png, [class_id], "import", import_id=name).result(WAIT)
+
+    learnt()
+    bring(4)
+    assert used() == 2, "the same label once more teaches nothing new"
+    bring(5, "a")
+    assert used() == 0
+    learnt()
+    store.restore_label(sample.id).result(WAIT)
+    assert used() == 0, "the round has learnt from the label that was taken back"
+
+
 @pytest.mark.parametrize("source", ["teacher", "self"])
 def test_no_model_writes_over_a_label_that_no_model_made(
     store: Store, paths: StatePaths, source: str

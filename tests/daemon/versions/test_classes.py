@@ -139,7 +139,7 @@ def test_appending_widens_the_live_and_the_first_version(
     assert len(versions.names()) == 4
 
 
-@pytest.mark.parametrize("name", ["road", ""])
+@pytest.mark.parametrize("name", ["road", "", " "])
 def test_a_name_of_no_use_is_refused(paths: StatePaths, store: Store, name: str) -> None:
     with pytest.raises(VersionError, match="give another name"):
         classes.append(paths, Versions(paths, store, now=lambda: 1.0), KEPT, name)

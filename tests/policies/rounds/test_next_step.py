@@ -45,6 +45,7 @@ facts = st.builds(
     meter_fault=st.sampled_from(["", "board: no such file"]),
     refused=st.sampled_from(["", "too little to gain"]),
     refused_for_energy=st.booleans(),
+    not_stored=st.sampled_from(("", "the disk is full")),
     interval=st.sampled_from(["", "30m"]),
     looks_at=st.sampled_from(["", "11:34"]),
 )
@@ -96,12 +97,18 @@ def test_nothing_is_in_the_way() -> None:
     ("change", "reason", "words"),
     [
         ({"labelled": 0, "unlabelled": 0}, "no_frames", "stream SOURCE"),
+        ({"labelled": 0, "unlabelled": 0, "not_stored": "the disk is full"}, "no_frames", "ondevice doctor"),
         ({"paused": True}, "paused", "next: dance-ondevice resume"),
         ({"joules_per_day": 0.0, "joules": 0.0}, "no_budget", "energy.budget_joules_per_day"),
         ({"suspended": "suspended: no help"}, "suspended", "no round starts by itself"),
         ({"new_labelled": 12, "enough": False}, "few_labels", "12 of 64 new labelled samples"),
         ({"new_labelled": 0, "enough": False}, "few_labels", "next: dance-ondevice samples export"),
         ({"new_labelled": 0, "enough": False, "unlabelled": 0}, "few_labels", "stream SOURCE"),
+        (
+            {"new_labelled": 0, "enough": False, "unlabelled": 0, "not_stored": "the disk is full"},
+            "few_labels",
+            "dance-ondevice doctor",
+        ),
         ({"judging": 0}, "few_held_out", "held out"),
         ({"joules": 0.0}, "no_joules", "no joules are left"),
         ({"refused": "9 J are left", "refused_for_energy": True}, "no_joules", "9 J are left"),
@@ -114,6 +121,14 @@ def test_each_reason_alone(change: dict[str, object], reason: str, words: str) -
     step = next_step(replace(READY, **change))
     assert step.reasons == (reason,)
     assert words in step.line
+
+
+def test_who_asked_for_a_round_that_joules_do_not_pay_for_is_not_sent_to_ask_again() -> None:
+    step = next_step(
+        replace(READY, new_labelled=12, enough=False, refused="9 J are left", refused_for_energy=True)
+    )
+    assert step.reasons == ("few_labels", "no_joules")
+    assert step.command == "dance-ondevice energy"
 
 
 def test_an_untrained_model_is_mentioned_where_nothing_can_change_it() -> None:

@@ -183,6 +183,17 @@ def test_the_least_used_makes_room_but_never_base_nor_one_in_use() -> None:
     assert not any(step.opened for step in steps)
 
 
+def test_lights_of_another_season_give_way_to_those_that_come_every_day() -> None:
+    rules = ConditionRules(most=4, min_frames=4)
+    state, opened = State(), []
+    winter, summer = [DAY, DUSK, RAIN, NIGHT], [DAY, NIGHT + 5.0, DAY, NIGHT + 10.0]
+    for day in [winter] * 60 + [summer] * 20:
+        for light in day:
+            state, steps = run([light] * 10, rules=rules, state=state)
+            opened.append(any(step.opened for step in steps))
+    assert not any(opened[-10 * len(summer) :]), "each has its place by now, and takes that of no other"
+
+
 def at(name: str, place: float, frames: int, uses: int = 0) -> Condition:
     """A condition of a usual spread."""
     figures = frame(place)
