@@ -202,9 +202,8 @@ def _others(paths: StatePaths) -> Iterator[str]:
     )
     for pattern in patterns:
         for file in sorted(paths.root.glob(pattern)):
-            inside = file.relative_to(
-                paths.root
-            )  # the state folder itself may be hidden, or lie in one that is
+            # From the state folder on, which may be hidden itself, or lie in one that is.
+            inside = file.relative_to(paths.root)
             hidden = any(part.startswith(".") or is_leftover(part) for part in inside.parts)
             name = inside.as_posix()
             if name != "models/live.json" and not hidden and file.is_file():
