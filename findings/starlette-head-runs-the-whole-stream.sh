@@ -6,7 +6,7 @@
 #
 #   GET: 1000 pieces made, 1000000 bytes received; HEAD: 1000 pieces made, 0 bytes received, status 200
 #
-# Not used here: the HTTP pages are served without it. Needs python3 and a network. Ends with status 1 if it behaves otherwise.
+# Answered by dance_ondevice/daemon/console/board.py and live.py, which answer HEAD without a body being made. Needs python3 and a network. Ends with status 1 if it behaves otherwise.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
