@@ -49,6 +49,13 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture
+def uncounted(request: pytest.FixtureRequest) -> None:
+    """Skip a test of memory or imports while lines are counted, which takes memory and imports modules."""
+    if request.config.getoption("cov_source", None):
+        pytest.skip("lines are counted, which takes memory and imports modules of its own")
+
+
 @pytest.fixture(scope="session")
 def warm_python() -> Iterator[WarmPython]:
     started = WarmPython()

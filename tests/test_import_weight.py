@@ -51,6 +51,7 @@ def modules_of(package: str) -> list[str]:
     return names
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_probe_sees_what_is_loaded() -> None:
     assert loads(["json.decoder", "sqlite3"], ["sqlite3", "torch"]) == {"sqlite3": ["sqlite3"]}
 

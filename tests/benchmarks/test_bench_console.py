@@ -15,6 +15,7 @@ from dance_ondevice.benchmarks.result import as_body, read_result
 from dance_ondevice.daemon.cli import main
 
 
+@pytest.mark.usefixtures("uncounted")
 @pytest.mark.slow
 @pytest.mark.skipif(shutil.which("node") is None, reason="Node.js is not installed")
 def test_page_tap_memory_and_masks_are_measured(tmp_path: Path) -> None:

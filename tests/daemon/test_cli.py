@@ -51,6 +51,7 @@ def test_a_command_is_called_as_the_table_says(name: str):
     assert TABLE[name].load().name == name
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_help_lists_every_command_and_imports_none():
     code = (
         "import sys\nfrom dance_ondevice.daemon.cli import main\n"

@@ -426,6 +426,7 @@ def test_a_backup_is_made_and_downloaded_and_joules_are_shown_by_hour(world: Wor
     assert browser.errors() == []
 
 
+@pytest.mark.usefixtures("uncounted")
 def test_it_takes_little_memory_and_the_first_page_little_time(world: World) -> None:
     browser = world.page("/")
     timing = browser.run(
