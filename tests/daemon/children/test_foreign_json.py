@@ -59,7 +59,8 @@ def test_counts_that_cannot_be_read_are_none(tmp_path: Path, data: bytes) -> Non
 
 @FOREIGN
 def test_registrations_that_cannot_be_read_are_skipped(tmp_path: Path, data: bytes) -> None:
-    environ = {"RUNTIME_DIRECTORY": str(tmp_path)}
+    # Neither those of daemons that run beside the tests.
+    environ = {"RUNTIME_DIRECTORY": str(tmp_path), "XDG_RUNTIME_DIR": str(tmp_path / "user")}
     (tmp_path / "1.json").write_bytes(data)
     path = instances.register(tmp_path / "state", "ipc:///c", environ)
     assert [f"{each.pid}.json" for each in instances.running(environ)] == [path.name]
