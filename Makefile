@@ -57,7 +57,7 @@ PIP := $(BIN)/python -m pip
 # Processes of one thread each: as many as there are cores for the quick tests, which compute, and two more for all
 # of them, since those that start daemons mostly wait. Neighbouring tests stay in one process, which makes what they
 # share once.
-CORES = $(shell nproc 2>/dev/null || echo 1)
+CORES = $(shell env -u OMP_NUM_THREADS nproc 2>/dev/null || echo 1)
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --dist worksteal
 ALL = -n $$(($(CORES) + 2))
 TORCH := $(shell sed -n 's/^\(torch==[^ ;]*\).*/\1/p' constraints.txt)
