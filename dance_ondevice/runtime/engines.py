@@ -93,8 +93,8 @@ def installed(name: EngineName) -> bool:
 def import_onnxruntime() -> Any:
     """Import onnxruntime with its reports to its maker switched off.
 
-    From 1.29 on its wheels send Microsoft what sessions are opened, with the hashes of their graphs, and keep
-    an identifier of the machine in the home folder. Whoever wants that sets ``ORT_DISABLE_TELEMETRY=0``.
+    From 1.29 on its wheels keep an identifier of the machine and a database of events for Microsoft in the
+    home folder. Whoever wants that sets ``ORT_DISABLE_TELEMETRY=0``.
 
     Raises:
         ImportError: It is not installed.
@@ -108,7 +108,7 @@ def import_onnxruntime() -> Any:
 def import_openvino() -> Any:
     """Import OpenVINO with its reports to its maker switched off.
 
-    It reports each import to Google Analytics, by a package that it does without where that is missing.
+    It looks Google Analytics up at each import, by a package that it does without where that is missing.
 
     Raises:
         ImportError: It is not installed.

@@ -73,9 +73,10 @@ def test_two_builds_are_measured_by_their_own_counters(
     beside = predicting.Boards((_served(20.0), _served(22.0), _served(25.0)), "torch", ["promoted"])
     monkeypatch.setattr(predicting, "beside_rounds", lambda *_, **__: beside)
     engines = [_engine("dense", 1.0, 0.4), _engine("slimmed", 1.0, 0.2), _engine("slimmed", 0.75, 0.1)]
-    monkeypatch.setattr(run, "compare", lambda *_, **__: engines)
+    # The engines run the model as far slimmed as the daemon's.
+    monkeypatch.setattr(run, "compare", lambda *_, share, **__: engines if share == 0.6 else [])
     options = {"--minutes": 0.1, "--standing-seconds": 0, "--frames": 60, "--turns": 1, "--starts": 1}
-    options |= {"--passes": 2, "--rounds": 1}
+    options |= {"--passes": 2, "--rounds": 1, "--share": 0.6}
     arguments = [str(part) for option in options.items() for part in option]
     done = CliRunner().invoke(service, ["--against", "same", *arguments, "--out", str(out)])
     assert done.exit_code == 0, done.output

@@ -93,7 +93,7 @@ def run(plan: Plan, start: Path, fleet: Fleet, work: Path, *, say: Callable[[str
                 result = _Seed(plan, fleet, root, root_folder, work / "boards", seed).learn(name)
                 write_whole(done, msgspec.json.encode(result))
             found[name].append(msgspec.json.decode(done.read_bytes(), type=Run))
-    board = Settings()
+    modelled = Settings()
     return FleetReport(
         fleet=fleet.name,
         boards=len(fleet.scenes),
@@ -105,10 +105,10 @@ def run(plan: Plan, start: Path, fleet: Fleet, work: Path, *, say: Callable[[str
         batch_size=BATCH,
         root_steps=plan.root_steps,
         late_layers=list(LATE.get(architecture, ())),
-        macs_per_second=board.macs_per_second,
-        watts=board.watts,
+        macs_per_second=modelled.macs_per_second,
+        watts=modelled.watts,
         variants={
-            name: variant(ARMS[name].about, runs, joules_a_mac=board.watts / board.macs_per_second)
+            name: variant(ARMS[name].about, runs, joules_a_mac=modelled.watts / modelled.macs_per_second)
             for name, runs in found.items()
         },
         max_own_drop=plan.max_own_drop,

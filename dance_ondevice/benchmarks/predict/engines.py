@@ -56,15 +56,22 @@ class _Way:
 
 
 def compare(
-    model: nn.Module, card: ModelCard, size: tuple[int, int], *, passes: int, threads: Sequence[int]
+    model: nn.Module,
+    card: ModelCard,
+    size: tuple[int, int],
+    *,
+    passes: int,
+    threads: Sequence[int],
+    share: float = SLIMMED_TO,
 ) -> list[EngineTime]:
     """Time each way to make a mask on frames of (height, width), decoded and resized before.
 
-    They take turns, so that a busy moment hits all. Each has its own thread pool, of the given numbers.
+    They take turns, so that a busy moment hits all. Each has its own thread pool, of the given numbers. The
+    slimmed model keeps a share of the multiply-accumulates, a fraction of 1.
     """
     before = torch.get_num_threads()
     small = copy.deepcopy(model)
-    slim(small, target_macs=round(SLIMMED_TO * count_macs(model, *size)), size=size)
+    slim(small, target_macs=round(share * count_macs(model, *size)), size=size)
     ways = [way for n in threads for way in _ways(model, small.eval(), card, size, n)]
     camera = StreetCamera(seed=0, height=size[0], width=size[1])
     scene = [camera.render(40 * index, "day") for index in range(_FRAMES)]

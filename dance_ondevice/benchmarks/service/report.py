@@ -120,7 +120,7 @@ class Ingest:
 
 @dataclass(frozen=True, kw_only=True)
 class Resident:
-    """Resident memory of this build's daemon with inference on, before the driving camera, in bytes."""
+    """Resident memory of this build's daemon while it serves the driving camera, in bytes."""
 
     median: int
     highest: int
@@ -153,8 +153,8 @@ class ServiceReport:
         scenarios: Cameras with inference on and no round: ``camera`` drives, ``standing`` stands at a street
             that is busy for a part of the time, ``thin`` at one with little traffic.
         predict: CPU time of a mask by the slimmed model on one thread, by that of the dense one in torch as
-            it was trained: by engine, then by scale ("0.75", "1.0").
-        rss_bytes: Memory before ``camera``; None without it.
+            it was trained: by engine, then by scale of the image ("0.75", "1.0").
+        rss_bytes: Memory while ``camera`` is served; None without it.
         ready_seconds: Median wall seconds until this build is READY.
         ready_here: Starts of this build.
         ready_there: Starts of the other build.

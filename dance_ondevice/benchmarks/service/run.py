@@ -112,7 +112,7 @@ def _predict(plan: Plan, say: Callable[[str], None]) -> dict[str, dict[str, floa
     say("comparing engines")
     model, card = checkpoint.load(packaged.FOLDER if plan.model is None else plan.model)
     found: dict[str, dict[str, float]] = {}
-    for each in compare(model, card, plan.size, passes=plan.passes, threads=(1,)):
+    for each in compare(model, card, plan.size, passes=plan.passes, threads=(1,), share=plan.share):
         if each.model == "slimmed":
             found.setdefault(each.name, {})[f"{each.scale}"] = each.cpu_ratio
     return found
