@@ -83,6 +83,8 @@ class Day:
         self.seen: set[str] = set()
         self.stored_again = 0
         self.changed = threading.Condition()
+        #: What ended the camera, if anything did.
+        self.failure: BaseException | None = None
         self._street = StreetCamera(seed=3, height=48, width=64)
         self._again: collections.deque[int] = collections.deque()
         self._next = 0
@@ -155,6 +157,7 @@ class Day:
         with self.changed:
             while len(self.final) < count:
                 self.changed.wait(0.2)
+                assert self.failure is None, self.failure
                 assert process.poll() is None, daemon.log.read_text()[-4000:]
                 assert time.monotonic() < deadline, (len(self.final), count, self.promises.answers)
 
@@ -168,7 +171,6 @@ class DayCamera(threading.Thread):
         self._day = day
         self._halt = threading.Event()
         self._under_way: dict[int, str] = {}
-        self.failure: BaseException | None = None
 
     def run(self) -> None:
         try:
@@ -183,7 +185,7 @@ class DayCamera(threading.Thread):
                 while self._take(socket, 200):
                     pass
         except BaseException as error:
-            self.failure = error
+            self._day.failure = error
             raise
 
     def stop(self) -> None:
@@ -191,7 +193,7 @@ class DayCamera(threading.Thread):
         self._halt.set()
         self.join(60)
         assert not self.is_alive()
-        assert self.failure is None, self.failure
+        assert self._day.failure is None, self._day.failure
         self._day.lost(sorted(self._under_way))
 
     def _send(self, socket: zmq.Socket[bytes]) -> None:

@@ -10,7 +10,7 @@ import stored
 
 from dance_ondevice.daemon.store import label_source, samples
 from dance_ondevice.daemon.store.reconcile import reconcile
-from dance_ondevice.daemon.store.samples import LabelMismatch, NewSample
+from dance_ondevice.daemon.store.samples import LabelMismatch, NewSample, image_digest
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images import codec as images
 
@@ -125,6 +125,21 @@ def test_an_image_linked_elsewhere_keeps_its_row(paths: StatePaths, tmp_path: Pa
     image.symlink_to(tmp_path / "elsewhere.png")
     assert reconcile(paths).removed == 0
     assert stored.rows(paths)[sample.id]["score"] == 0.7
+
+
+@pytest.mark.parametrize("label", [None, [0, 7]])
+def test_an_adopted_image_is_known_when_its_frame_is_sent_again(
+    paths: StatePaths, label: list[int] | None
+) -> None:
+    smaller = {"data": stored.png(8, 6), "width": 8, "height": 6, "scale": 0.5}
+    sample = stored.new_sample(5, label=label, received_digest=image_digest(b"as it came"), **smaller)
+    stored.keep(paths, [sample])
+    # As if the power had failed between the files and their rows: the sender has no answer.
+    stored.execute(paths, "DELETE FROM samples")
+    reconcile(paths)
+    with stored.opened(paths) as store:
+        assert store.add_sample(sample).result(stored.WAIT).duplicate
+    assert list(stored.rows(paths)) == [sample.id]
 
 
 def test_an_image_without_a_row_is_adopted(paths: StatePaths) -> None:
