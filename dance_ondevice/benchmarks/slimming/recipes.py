@@ -59,6 +59,8 @@ _FAR, _NEAR, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.7, 1.3)
 #: Among what one ablation chooses for each image that it infers.
 _FRAME_SCALES = (1.0, 0.75, 0.5)
 _BY_FRAME = "dance+, inferring each image at a scale by its complexity"
+#: Fine-tuning on windows takes more and noisier steps than dense does on whole frames.
+_FINE_RATE = 0.3
 #: Steps that the way there is taken in, and the shares of the epochs before it and on it.
 _STEPS = 5
 #: How often the controls of the choice draw anew over a training.
@@ -179,7 +181,7 @@ def _fine_plus(epochs: int) -> Recipe:
 
 def _fine(epochs: int, about: str, *, frozen: tuple[str, ...] = ()) -> Recipe:
     stage = Stage(epochs=epochs, window=_LARGE, zoom=_NEAR, frozen=frozen)
-    return Recipe(stages=(stage,), batch_size=4, about=about)
+    return Recipe(stages=(stage,), batch_size=4, rate=_FINE_RATE, about=about)
 
 
 def _fine_slimmed(epochs: int, about: str, *, macs: float, importance: Importance = "combined") -> Recipe:
