@@ -89,6 +89,9 @@ def test_a_round_that_runs_out_of_joules_is_judged_as_it_is(rig: Rig, monkeypatc
     card = rig.versions.card("v0002")
     assert seen[-1].steps * 2 / 3 <= card["training"]["steps"] < seen[-1].steps
     assert any("ended after" in reason and "joules are short" in reason for reason in outcome.reasons)
+    joules = [each.joules for each in seen if each.joules is not None]
+    assert joules == sorted(joules)
+    assert 0 < joules[-1] <= outcome.gross_joules
 
 
 @pytest.mark.usefixtures("many_steps")
