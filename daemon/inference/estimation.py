@@ -37,7 +37,6 @@ class Estimation:
         cpu: ChildAccount,
         *,
         procfs: Path = Path("/proc"),
-        threads: int = 1,
         priority: Literal["background", "normal"] = "background",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,13 +46,11 @@ class Estimation:
             folder: For jobs and results; it is removed after each.
             cpu: The account that the child's CPU seconds are charged to.
             procfs: Root of procfs.
-            threads: Number of CPU threads of the child.
             priority: Processor time of a child; see ``priority``.
             monotonic: Monotonic clock, in seconds.
         """
         self._folder = folder
         self._procfs = procfs
-        self._threads = threads
         #: Of the next child: ``background`` lets it run only when no other program needs the processor. Any
         #: thread may set it.
         self.priority: Literal["background", "normal"] = priority
@@ -103,9 +100,7 @@ class Estimation:
         job = self._folder / "job.json"
         write_durably(
             job,
-            encode_job(
-                EstimationJob(version=str(version), images=tuple(files), out=str(out), threads=self._threads)
-            ),
+            encode_job(EstimationJob(version=str(version), images=tuple(files), out=str(out), threads=1)),
         )
         events: list[jobs.Event] = []
         ended = self._watcher.run(
