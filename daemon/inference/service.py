@@ -226,7 +226,7 @@ class Predictor(Service):
     def _answer(self, frame: PendingFrame, slot: ModelSlot) -> None:
         started, used = self._monotonic(), time.thread_time()
         try:
-            self._serve(frame, slot, started)
+            self._serve(frame, slot)
         except Exception as error:  # the model may be the user's own: only this frame is lost
             self.failed += 1
             self._instruments.inference_failed()
@@ -272,7 +272,7 @@ class Predictor(Service):
             self._without_conditions = self._served
             return False
 
-    def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
+    def _serve(self, frame: PendingFrame, slot: ModelSlot) -> None:
         condition = self.conditions.condition_of(frame.camera)
         if self._memory is not None and self._output is not None:
             again = self._memory.look(frame, frame_size(frame), slot.card, condition)
