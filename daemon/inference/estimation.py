@@ -15,7 +15,7 @@ from dance_ondevice.conditions.arrays import ConditionArrays, decode
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.estimation_jobs import Estimated, EstimationJob, encode_job
 from dance_ondevice.daemon.children.process import TrainerProcess, last_error_line
-from dance_ondevice.daemon.children.watcher import ChildAccount, ChildWatcher, Limits, memory_limit
+from dance_ondevice.daemon.children.watcher import ChildAccount, ChildWatcher, Limits
 from dance_ondevice.daemon.inference.condition_sets import EstimationFailed
 from dance_ondevice.files import write_durably
 
@@ -50,7 +50,6 @@ class Estimation:
             monotonic: Monotonic clock, in seconds.
         """
         self._folder = folder
-        self._procfs = procfs
         #: Of the next child: ``background`` lets it run only when no other program needs the processor. Any
         #: thread may set it.
         self.priority: Literal["background", "normal"] = priority
@@ -109,7 +108,6 @@ class Estimation:
             ),
             Limits(
                 deadline=self._monotonic() + _SECONDS,
-                resident_bytes=memory_limit(self._procfs),
                 must_stop=lambda: None,
             ),
             events.append,

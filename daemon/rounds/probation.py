@@ -16,7 +16,7 @@ from pathlib import Path
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.counts import block_numbers, paired_counts
 from dance_ondevice.daemon.children.process import TrainerProcess, write_job
-from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits, memory_limit
+from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.curation import unreadable
@@ -337,7 +337,6 @@ def compare_versions(
             ),
             Limits(
                 deadline=c.monotonic() + parse_duration(config.training.max_round_duration),
-                resident_bytes=memory_limit(c.procfs),
                 must_stop=reserved.must_stop,
             ),
             take,

@@ -17,7 +17,7 @@ from pathlib import Path
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import TrainerProcess, last_error_line
 from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, TeacherJob, encode_job
-from dance_ondevice.daemon.children.watcher import Ended, Limits, memory_limit
+from dance_ondevice.daemon.children.watcher import Ended, Limits
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.curation import unreadable
@@ -288,7 +288,6 @@ class Teaching:
             ),
             Limits(
                 deadline=c.monotonic() + parse_duration(run.config.training.max_round_duration),
-                resident_bytes=memory_limit(c.procfs),
                 must_stop=reserved.must_stop,
             ),
             take,
