@@ -99,7 +99,7 @@ class Estimation:
         job = self._folder / "job.json"
         write_durably(
             job,
-            encode_job(EstimationJob(version=str(version), images=tuple(files), out=str(out), threads=1)),
+            encode_job(EstimationJob(version=str(version), images=tuple(files), out=str(out))),
         )
         events: list[jobs.Event] = []
         ended = self._watcher.run(

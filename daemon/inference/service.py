@@ -102,7 +102,6 @@ class Predictor(Service):
         self._seen = seen
         #: Stored images that people ask to have segmented.
         self.asked = AskedImages(mailbox.call)
-        self._now = now
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
         self._served: ModelSlot | None = None
