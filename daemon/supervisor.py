@@ -6,12 +6,12 @@ Parts know nothing of each other but what is handed to them here. The first one 
 from __future__ import annotations
 
 import contextlib
-import errno
 import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
@@ -57,10 +57,11 @@ from dance_ondevice.daemon.system import schedule as scheduler
 from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import Signals, StopWhileStarting
-from dance_ondevice.daemon.system.state import StateLock, StatePaths
+from dance_ondevice.daemon.system.state import StatePaths, state_folder
 from dance_ondevice.daemon.versions import base, factory, first_model, mend
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
 from dance_ondevice.daemon.wire.connections import ConnectionGuard
+from dance_ondevice.daemon.wire.publisher import MaskPublisher
 
 if TYPE_CHECKING:
     from dance_ondevice.daemon.inference.service import Predictor
@@ -141,7 +142,7 @@ class Supervisor:
         7. the schedule of rounds, metrics, the control socket and its files: they reach all other parts
         """
         config = self._config
-        self._take_state_folder()
+        self._cleanup.enter_context(state_folder(self.paths))
         self._fleet = joining.part(config, self._config_file, self.paths, now=self._now)
         for note in configured_warnings(config):
             log.warning("configuration %s", note)
@@ -211,24 +212,6 @@ class Supervisor:
         )
         log.info("learning: %s", running.parts.advisor.now().line)
         return running
-
-    def _take_state_folder(self) -> None:
-        paths = self.paths
-        try:
-            self._cleanup.enter_context(StateLock(paths))
-            for folder in (paths.samples, paths.models, paths.rounds):
-                folder.mkdir(parents=True, exist_ok=True)
-        except FileExistsError as error:  # a link that leads nowhere, or a file of that name
-            raise OSError(
-                f"{error.filename} is no folder: if it is a link to another disk, mount that disk"
-            ) from error
-        except OSError as error:
-            right = "give this user the right to write there"
-            raise OSError(
-                f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another "
-                "with --state-dir or daemon.state_dir, or "
-                f"{'remount its disk for writing' if error.errno == errno.EROFS else right}"
-            ) from error
 
     def _start_core(self, instruments: Instruments, *, history_lost: bool) -> Core:
         config, paths = self._config, self.paths
@@ -325,9 +308,8 @@ class Supervisor:
         predictor: Predictor = self._begin(
             Predictor(
                 mailbox=mailbox,
-                publish=config.inference.publish,
+                masks=self._masks(core),
                 instruments=core.instruments,
-                context=core.context,
                 threads=cores.usable(config.inference.threads),
                 engine=config.inference.engine,
                 device=config.inference.device,
@@ -338,9 +320,7 @@ class Supervisor:
                     priority=config.training.priority,
                     monotonic=self._monotonic,
                 ),
-                curve=core.curve,
                 max_cameras=config.ingest.max_cameras,
-                watch=core.guard.bounding("masks", self._shares.readers, newest_first=True),
                 reuse=config.inference.reuse,
                 conditions=config.conditions,
                 notes=SampleNotes(core.store, monotonic=self._monotonic),
@@ -351,6 +331,13 @@ class Supervisor:
         first_model.start(*model, lambda directory: installs.append(predictor.prepare(directory)))
         installs[-1]()
         return mailbox, predictor
+
+    def _masks(self, core: Core) -> Callable[[], MaskPublisher] | None:
+        endpoint = self._config.inference.publish
+        watch = core.guard.bounding("masks", self._shares.readers, newest_first=True)
+        if not endpoint:
+            return None
+        return partial(MaskPublisher, core.context, endpoint, curve=core.curve, watch=watch)
 
     def _build_ingest(
         self,

@@ -18,13 +18,11 @@ class EstimationJob(msgspec.Struct, frozen=True, kw_only=True):
         version: Folder of the version.
         images: Files of the images of the condition.
         out: File that receives the statistics, a file of conditions with one condition.
-        threads: Number of CPU threads.
     """
 
     version: str
     images: tuple[str, ...]
     out: str
-    threads: int
 
 
 class Estimated(msgspec.Struct, frozen=True, tag="estimated"):

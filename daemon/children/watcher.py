@@ -36,16 +36,14 @@ _STARVED_SECONDS = 30.0
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """The limits of a child process.
+    """The limits of a child process, beside its memory: see ``memory_limit``.
 
     Attributes:
         deadline: The monotonic second at which the child must end.
-        resident_bytes: The resident memory that it may use.
         must_stop: Returns why the energy budget ends the child now, or None; called about twice a second.
     """
 
     deadline: float
-    resident_bytes: int
     must_stop: Callable[[], str | None]
 
 
@@ -119,11 +117,12 @@ class ChildWatcher:
             OSError: The process cannot be started.
             Exception: Whatever ``take`` or ``within`` raises; the child is killed first.
         """
+        resident_limit = memory_limit(self.procfs)
         process.start()
         self.cpu.attach_trainer(process.pid, workload)
         ended = None
         try:
-            ended = self._follow(process, limits, take, within)
+            ended = self._follow(process, limits, resident_limit, take, within)
         finally:
             self.cpu.detach_trainer(process.pid, (ended.exit if ended else process.end()).cpu_seconds)
         return ended
@@ -132,6 +131,7 @@ class ChildWatcher:
         self,
         process: TrainerProcess,
         limits: Limits,
+        resident_limit: int,
         take: Callable[[jobs.Event], None],
         within: Callable[[], None],
     ) -> Ended:
@@ -155,7 +155,7 @@ class ChildWatcher:
                     limit, reason = "stopping", "the daemon is stopping"
                 process.ask_to_leave(daemon_stops=True)
             elif not limit:
-                limit, reason = self._reached(limits, resident, process.pid)
+                limit, reason = self._reached(limits, resident, resident_limit, process.pid)
                 if limit:
                     log.warning("child stopping pid=%d limit=%s reason=%s", process.pid, limit, reason)
                     process.ask_to_leave()
@@ -163,7 +163,7 @@ class ChildWatcher:
                     within()
         raise AssertionError("the events of a child end with its exit")
 
-    def _reached(self, limits: Limits, resident: int, pid: int) -> tuple[Limit, str]:
+    def _reached(self, limits: Limits, resident: int, resident_limit: int, pid: int) -> tuple[Limit, str]:
         if self.monotonic() >= limits.deadline:
             waited = waited_seconds(self.procfs, pid)
             starved = (
@@ -173,10 +173,10 @@ class ChildWatcher:
                 else ""
             )
             return "deadline", f"it took longer than training.max_round_duration{starved}"
-        if resident > limits.resident_bytes:
+        if resident > resident_limit:
             return "memory", (
                 f"it used {resident / 2**20:.0f} MiB of memory, "
-                f"more than the {limits.resident_bytes / 2**20:.0f} MiB that this board can spare"
+                f"more than the {resident_limit / 2**20:.0f} MiB that this board can spare"
             )
         energy = limits.must_stop()
         return ("energy", energy) if energy else ("", "")

@@ -120,14 +120,14 @@ def check_import(module: str, then: str) -> Check:
     except subprocess.TimeoutExpired:
         return Check(module, "failure", f"not loaded within {_IMPORT_SECONDS} s", remedy)
     if done.returncode < 0:
-        return Check(module, "failure", *_killed(module, -done.returncode, remedy))
+        return Check(module, "failure", *_killed(-done.returncode, remedy))
     if done.returncode:
         reason = done.stderr.strip().splitlines() or ["no reason given"]
         return Check(module, "failure", reason[-1], remedy)
     return Check(module, "ok", done.stdout.strip())
 
 
-def _killed(module: str, number: int, remedy: str) -> tuple[str, str]:
+def _killed(number: int, remedy: str) -> tuple[str, str]:
     """The meaning of a signal that ended a package, and the remedy."""
     try:
         name = signal.Signals(number).name

@@ -244,13 +244,12 @@ class EnergyService(Service):
         cpu: CpuAccount,
         *,
         idle_watts: float,
-        period: float | None = None,
         store: Store | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
         cores: int = os.cpu_count() or 1,
     ) -> None:
-        """``idle_watts`` is the configured value; ``period``, in seconds, is by default the meter's own."""
+        """Read the meter once; ``idle_watts`` is the configured value."""
         super().__init__("energy")
         self.meter = meter
         self.cpu = cpu
@@ -260,7 +259,6 @@ class EnergyService(Service):
         self._idle = IdlePower(idle_watts)
         self._seen: frozenset[str] = frozenset()
         self._cores = cores
-        self._period = period
         self._store = store
         self._monotonic = monotonic
         self._now = now
@@ -314,7 +312,7 @@ class EnergyService(Service):
         assert self._waker is not None
         while not self.stopping.is_set():
             # When another meter takes over, it is read as often as that one requires.
-            self._waker.wait(self.meter.period_s if self._period is None else self._period)
+            self._waker.wait(self.meter.period_s)
             self.tick()
             self.beat()
             if self._monotonic() - self._persisted_at >= PERSIST_SECONDS:

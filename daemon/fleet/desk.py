@@ -17,6 +17,7 @@ import msgspec
 from dance_ondevice.daemon.fleet.doubles import Doubles
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
 from dance_ondevice.daemon.fleet.making import Base, Made, Source, Work, master_bytes
+from dance_ondevice.daemon.fleet.presence import Presence
 from dance_ondevice.daemon.fleet.roster import Tallies, roster
 from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, used_by
 from dance_ondevice.daemon.wire import fleet_messages as messages
@@ -32,10 +33,6 @@ __all__ = ["Desk", "open_desk"]
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{64}")
-#: A board that was not heard of for so long is not waited for.
-_LATELY_S = 7 * 86400.0
-#: How often boards are counted: every request asks how many there are.
-_COUNT_EVERY_S = 10.0
 #: How often it is written down that a board was heard of.
 _SEEN_EVERY_S = 3600.0
 #: Seconds after which a board tries again what the server's disk could not take.
@@ -80,9 +77,7 @@ class Desk:
         self._doubles = Doubles(monotonic)
         #: The candidate, and since when this process knows it.
         self._asking = (-1, 0.0)
-        self._seen: dict[str, float] = {name: facts.seen_at for name, facts in shelf.boards.items()}
-        #: When boards were counted, how many were known then, and how many of them were heard of lately.
-        self._lately = (0.0, -1, 0)
+        self.presence = Presence(((name, facts.seen_at) for name, facts in shelf.boards.items()), now)
         self._shapes: dict[str, tuple[int, ...]] = {}
         #: The release that was decoded last: most offers are counted from the newest.
         self._decoded: tuple[str, Mapping[str, Array]] = ("", {})
@@ -122,7 +117,7 @@ class Desk:
                 case messages.Score():
                     return self._score(board, ask), b""
                 case messages.Who():
-                    return roster(self._shelf, self._seen, self.tallies, ask.id, self._now()), b""
+                    return roster(self._shelf, self.presence.seen, self.tallies, ask.id, self._now()), b""
         except OSError as error:
             self.tallies.refused["disk"] += 1
             log.warning("cannot serve board=%s error=%s", board, error)
@@ -154,7 +149,7 @@ class Desk:
             voted=candidate is not None and board in candidate.votes,
             offer=self._state(board, ask.offer) if ask.offer else None,
             set_back=bool(has) and self._shelf.number_of(has) is None,
-            next_s=max(self._sync_seconds, self.seen_lately() / _MOST_SYNCS),
+            next_s=max(self._sync_seconds, self.presence.lately() / _MOST_SYNCS),
             speaks=messages.SPEAKS,
             changes=self._changes(),
         )
@@ -309,7 +304,12 @@ class Desk:
             Vote(board=board, candidate=vote.candidate, published=vote.published)
             for board, vote in candidate.votes.items()
         ]
-        found = decide(self._rules, votes, volunteers=self.seen_lately(), waited_s=self._waited(candidate))
+        found = decide(
+            self._rules,
+            votes,
+            volunteers=self.presence.lately(),
+            waited_s=self._waited(candidate),
+        )
         if found.outcome != "wait":
             changed = msgspec.structs.replace(
                 candidate, status=found.outcome, reason=found.reason, miou=found.candidate
@@ -334,7 +334,7 @@ class Desk:
             return None
         now, waiting = self._now(), shelf.waiting()
         waits = [Waiting(name, max(0.0, now - facts.arrived_at)) for name, facts in waiting.items()]
-        if not due(self._rules, waits, self.seen_lately()):
+        if not due(self._rules, waits, self.presence.lately()):
             return None
         sources = tuple(
             self._source(name, facts)
@@ -388,19 +388,9 @@ class Desk:
             facts.number, len(facts.offers), facts.shortened,
         )  # fmt: skip
 
-    def seen_lately(self) -> int:
-        """Boards that were heard of within a week."""
-        now, (counted_at, boards, count) = self._now(), self._lately
-        if boards != len(self._seen) or not 0 <= now - counted_at < _COUNT_EVERY_S:
-            count = sum(now - at <= _LATELY_S for at in list(self._seen.values()))
-            self._lately = (now, len(self._seen), count)
-        return count
-
     def _heard(self, board: str, *, has: str, refuses: str) -> None:
         now, facts = self._now(), self._shelf.boards.get(board, BoardFacts())
-        if not 0 <= now - self._seen.get(board, 0.0) <= _LATELY_S:
-            self._lately = (0.0, -1, 0)  # it counts again from now on
-        self._seen[board] = now
+        self.presence.heard(board)
         stale = not 0 <= now - facts.seen_at < _SEEN_EVERY_S
         if stale or (facts.has, facts.refuses) != (has, refuses):
             changed = msgspec.structs.replace(facts, seen_at=now, has=has, refuses=refuses)

@@ -109,7 +109,7 @@ def _facts(shelf: Shelf, server: FleetServer) -> ServerFacts:
     """Facts of the server's thread, read by another: one may be a moment older than the next."""
     published, tallies = shelf.published, server.desk.tallies
     return ServerFacts(
-        boards=server.desk.seen_lately(),
+        boards=server.desk.presence.lately(),
         waiting=len(shelf.waiting()),
         published=published.number,
         published_at=published.made_at,

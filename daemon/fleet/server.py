@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import queue
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -52,7 +51,6 @@ class Maker(Service):
         self._on_done = on_done
         self._works: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
         self._results: queue.SimpleQueue[Made | Exception] = queue.SimpleQueue()
-        self._lock = threading.Lock()
         self.busy = False
         self.seconds = 0.0
 

@@ -15,7 +15,7 @@ from dance_ondevice.conditions.arrays import ConditionArrays, decode
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.estimation_jobs import Estimated, EstimationJob, encode_job
 from dance_ondevice.daemon.children.process import TrainerProcess, last_error_line
-from dance_ondevice.daemon.children.watcher import ChildAccount, ChildWatcher, Limits, memory_limit
+from dance_ondevice.daemon.children.watcher import ChildAccount, ChildWatcher, Limits
 from dance_ondevice.daemon.inference.condition_sets import EstimationFailed
 from dance_ondevice.files import write_durably
 
@@ -37,7 +37,6 @@ class Estimation:
         cpu: ChildAccount,
         *,
         procfs: Path = Path("/proc"),
-        threads: int = 1,
         priority: Literal["background", "normal"] = "background",
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -47,13 +46,10 @@ class Estimation:
             folder: For jobs and results; it is removed after each.
             cpu: The account that the child's CPU seconds are charged to.
             procfs: Root of procfs.
-            threads: Number of CPU threads of the child.
             priority: Processor time of a child; see ``priority``.
             monotonic: Monotonic clock, in seconds.
         """
         self._folder = folder
-        self._procfs = procfs
-        self._threads = threads
         #: Of the next child: ``background`` lets it run only when no other program needs the processor. Any
         #: thread may set it.
         self.priority: Literal["background", "normal"] = priority
@@ -103,9 +99,7 @@ class Estimation:
         job = self._folder / "job.json"
         write_durably(
             job,
-            encode_job(
-                EstimationJob(version=str(version), images=tuple(files), out=str(out), threads=self._threads)
-            ),
+            encode_job(EstimationJob(version=str(version), images=tuple(files), out=str(out))),
         )
         events: list[jobs.Event] = []
         ended = self._watcher.run(
@@ -114,7 +108,6 @@ class Estimation:
             ),
             Limits(
                 deadline=self._monotonic() + _SECONDS,
-                resident_bytes=memory_limit(self._procfs),
                 must_stop=lambda: None,
             ),
             events.append,

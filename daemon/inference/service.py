@@ -14,39 +14,31 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-import zmq
 
 from dance_ondevice.daemon.config import sections
 from dance_ondevice.daemon.inference.asked import AskedImages
 from dance_ondevice.daemon.inference.condition_serving import ConditionServing
 from dance_ondevice.daemon.inference.estimation import Estimation
+from dance_ondevice.daemon.inference.mask_output import MaskOutput
+from dance_ondevice.daemon.inference.prequential import PrequentialScore
 from dance_ondevice.daemon.inference.reuse import Mask, MaskMemory
 from dance_ondevice.daemon.inference.slots import DeviceChoice, ModelSlot, load_slot
 from dance_ondevice.daemon.ingest.last_seen import LastSeen, Segmented
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.ingest.pixels import decode_again, resize
 from dance_ondevice.daemon.metrics.instruments import Instruments
-from dance_ondevice.daemon.security.curve import ServerCurve
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service
-from dance_ondevice.daemon.wire import codec as wire
-from dance_ondevice.daemon.wire.connections import Watch
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
-from dance_ondevice.images.confusion import confusion_matrix, miou
 from dance_ondevice.images.headers import ImageError
-from dance_ondevice.models.card import CheckpointError, ModelCard
+from dance_ondevice.models.card import CheckpointError
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.runtime.engine_table import EngineChoice
 from dance_ondevice.runtime.heap import trim
 
 log = logging.getLogger(__name__)
 
-#: Weight of earlier labelled frames in the prequential score with each new one: about 50 frames count (Gama,
-#: Sebastiao, Rodrigues, "On evaluating stream learning algorithms", 2013: fading factors).
-FADING = 0.98
-#: The faded counts are fractions; they are rounded to thousandths, because scores are ratios of counts.
-_FIXED_POINT = 1000
 #: Number of frames in a row that the live model must fail on before an earlier version is asked for.
 FAILURES_IN_A_ROW = 10
 
@@ -82,15 +74,12 @@ class Predictor(Service):
         self,
         *,
         mailbox: LatestFrames,
-        publish: str,
+        masks: Callable[[], MaskPublisher] | None,
         instruments: Instruments,
-        context: zmq.Context[zmq.Socket[bytes]],
         threads: int,
         engine: EngineChoice = "torch",
         device: DeviceChoice = "cpu",
         estimation: Estimation | None = None,
-        curve: ServerCurve | None = None,
-        watch: Watch | None = None,
         max_cameras: int = 64,
         reuse: bool = False,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
@@ -99,23 +88,20 @@ class Predictor(Service):
         now: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        """``masks`` binds the publisher, on the thread; None publishes nothing."""
         super().__init__("inference")
         self._mailbox = mailbox
-        self._publish = publish
+        self._open_masks = masks
         self._instruments = instruments
-        self._context = context
         #: CPU threads of a forward pass.
         self.threads = threads
         self._engine = engine
         self._device = device
         self._estimation = estimation
-        self._curve = curve
-        self._watch = watch
         self._notes = notes
         self._seen = seen
         #: Stored images that people ask to have segmented.
         self.asked = AskedImages(mailbox.call)
-        self._now = now
         self._monotonic = monotonic
         self._slot: ModelSlot | None = None
         self._served: ModelSlot | None = None
@@ -128,11 +114,9 @@ class Predictor(Service):
             conditions, instruments=instruments, now=now, max_cameras=max_cameras
         )
         self._memory = MaskMemory(max_cameras, monotonic=monotonic) if reuse else None
-        self._matrix: npt.NDArray[np.float64] | None = None
-        self._publisher: MaskPublisher | None = None
+        self._prequential = PrequentialScore()
+        self._output: MaskOutput | None = None
         self._max_cameras = max_cameras
-        #: Cards whose class names were published, by camera; the camera explained longest ago is first.
-        self._explained: dict[str, ModelCard] = {}
         self._fall_back: Callable[[], object] = lambda: None
         self._failures = _Failures()
         self.endpoint = ""
@@ -160,9 +144,8 @@ class Predictor(Service):
 
     @property
     def prequential_miou(self) -> float | None:
-        """Faded mIoU over labelled frames, each predicted before it is learnt from; None without any."""
-        matrix = self._matrix
-        return None if matrix is None else miou(np.rint(matrix * _FIXED_POINT).astype(np.int64))
+        """See ``PrequentialScore``; None without a labelled frame."""
+        return self._prequential.miou
 
     def fall_back_by(self, ask: Callable[[], object]) -> None:
         """Set the function that asks for an earlier version when the live one fails on frame after frame."""
@@ -200,20 +183,17 @@ class Predictor(Service):
 
     def setup(self) -> None:
         """Bind the mask publisher."""
-        if self._publish:
-            self._publisher = MaskPublisher(
-                self._context, self._publish, curve=self._curve, watch=self._watch
-            )
-            self.endpoint = self._publisher.endpoint
+        if self._open_masks is not None:
+            self._output = MaskOutput(self._open_masks(), max_cameras=self._max_cameras)
+            self.endpoint = self._output.endpoint
 
     def run(self) -> None:
         """Serve the latest frame of each camera in turn."""
         untidy = False
         while not self.stopping.is_set():
             self.beat()
-            if self._publisher is not None:
-                self._publisher.tend()
-                self._explain_to_newcomers(self._publisher)
+            if self._output is not None:
+                self._output.tend(self._slot)
             frame = self._mailbox.take(0.5)
             slot = self._slot
             if slot is None:
@@ -239,13 +219,13 @@ class Predictor(Service):
             self._estimation.close()
         if self._notes is not None:
             self._notes.flush()
-        if self._publisher is not None:
-            self._publisher.close()
+        if self._output is not None:
+            self._output.close()
 
     def _answer(self, frame: PendingFrame, slot: ModelSlot) -> None:
         started, used = self._monotonic(), time.thread_time()
         try:
-            self._serve(frame, slot, started)
+            self._serve(frame, slot)
         except Exception as error:  # the model may be the user's own: only this frame is lost
             self.failed += 1
             self._instruments.inference_failed()
@@ -291,14 +271,16 @@ class Predictor(Service):
             self._without_conditions = self._served
             return False
 
-    def _serve(self, frame: PendingFrame, slot: ModelSlot, started: float) -> None:
+    def _serve(self, frame: PendingFrame, slot: ModelSlot) -> None:
         condition = self.conditions.condition_of(frame.camera)
-        if self._memory is not None and self._publisher is not None:
+        if self._memory is not None and self._output is not None:
             again = self._memory.look(frame, frame_size(frame), slot.card, condition)
             if again is not None:
                 if self._notes is not None:
                     self._notes.note(frame.id, again.mean_confidence, condition, slot.version)
-                self._publish_mask(self._publisher, frame, slot, again, repeated=True)
+                self._publish(self._output, frame, slot, again, repeated=True)
+                self._mailbox.not_segmented()
+                self._instruments.mask_repeated()
                 return
         image, size = decode_for_inference(frame)
         n_classes = len(slot.card.classes)
@@ -307,7 +289,7 @@ class Predictor(Service):
             frame.camera, image, frame.score, out_size=size, label=label, n_classes=n_classes
         )
         if label is not None:
-            self._score(label, prediction.mask, n_classes)
+            self._prequential.add(label, prediction.mask, n_classes)
         condition = self.conditions.condition_of(frame.camera)
         if self._notes is not None:
             self._notes.note(frame.id, prediction.mean_confidence, condition, slot.version)
@@ -321,7 +303,7 @@ class Predictor(Service):
                     version=slot.version,
                 ),
             )
-        if self._publisher is None:
+        if self._output is None:
             return
         mask = Mask(
             png=images.encode_label(prediction.mask),
@@ -331,59 +313,15 @@ class Predictor(Service):
             made_by=slot.card,
             condition=condition,
         )
-        self._publish_mask(self._publisher, frame, slot, mask)
+        self._publish(self._output, frame, slot, mask)
         if self._memory is not None:
             self._memory.keep(frame.camera, mask)
 
-    def _publish_mask(
-        self,
-        publisher: MaskPublisher,
-        frame: PendingFrame,
-        slot: ModelSlot,
-        mask: Mask,
-        *,
-        repeated: bool = False,
+    def _publish(
+        self, output: MaskOutput, frame: PendingFrame, slot: ModelSlot, mask: Mask, *, repeated: bool = False
     ) -> None:
-        if self._explained.get(frame.camera) is not slot.card:
-            self._explain(publisher, frame.camera, slot)
-        parts = wire.mask_message(
-            frame_id=frame.id,
-            camera=frame.camera,
-            seq=frame.seq,
-            captured_at=frame.captured_at,
-            model_version=slot.version,
-            scale=mask.scale,
-            latency_s=self._monotonic() - frame.received,
-            mean_confidence=mask.mean_confidence,
-            mask_png=mask.png,
-            repeated=repeated,
-        )
-        publisher.send(parts)
+        output.publish(frame, slot, mask, latency_s=self._monotonic() - frame.received, repeated=repeated)
         self.masks += 1
-        if repeated:
-            self._mailbox.not_segmented()
-            self._instruments.mask_repeated()
-
-    def _explain(self, publisher: MaskPublisher, camera: str, slot: ModelSlot) -> None:
-        """Publish the class names of a camera's masks."""
-        publisher.send(wire.classes_message(camera, slot.card.classes, slot.version))
-        if camera not in self._explained and len(self._explained) >= self._max_cameras:
-            del self._explained[next(iter(self._explained))]
-        self._explained[camera] = slot.card
-
-    def _explain_to_newcomers(self, publisher: MaskPublisher) -> None:
-        """Publish the class names again for new subscribers, who missed earlier messages."""
-        slot = self._slot
-        if publisher.newcomers() and slot is not None:
-            for camera in self._explained:
-                self._explain(publisher, camera, slot)
-
-    def _score(self, label: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8], n_classes: int) -> None:
-        fresh = confusion_matrix(label, mask, n_classes)
-        if self._matrix is None or self._matrix.shape != fresh.shape:
-            self._matrix = fresh.astype(np.float64)
-        else:
-            self._matrix = self._matrix * FADING + fresh
 
 
 def _check_answers(slot: ModelSlot, frame: PendingFrame) -> None:

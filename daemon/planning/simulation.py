@@ -283,7 +283,7 @@ class _Replay:
     def _round(self, size: round_size.RoundSize, allowance: float) -> tuple[float, float, float]:
         """Run a round of a size; one that would cost more than its allowance is stopped and gains nothing."""
         cost = size.joules * self._draw.choice(self._record.noise)
-        gain = self._gain(size.new)
+        gain = self._gain()
         seconds = cost / self._record.watts
         stopped = cost > allowance or seconds > self._longest
         if stopped:
@@ -298,7 +298,7 @@ class _Replay:
         self._account = energy_budget.settle(account, allowance, cost)
         return cost, gain, seconds
 
-    def _gain(self, new_samples: int) -> float:
+    def _gain(self) -> float:
         if not self._record.gains:
             return self._value.prior_gain
         gain, _ = self._draw.choice(self._record.gains)

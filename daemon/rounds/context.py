@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from dance_ondevice.daemon.children.watcher import ChildWatcher
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
+from dance_ondevice.daemon.energy.reservation import Reservation
 from dance_ondevice.daemon.energy.service import EnergyService
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.rounds.fleet.box import FleetPart
@@ -75,6 +76,12 @@ class RoundContext:
             monotonic=self.monotonic,
             beat=beat,
         )
+
+    def reserve(
+        self, name: str, joules: float, *, workload: Literal["training", "labelling"] = "training"
+    ) -> Reservation:
+        """Reserve joules for a piece of work and begin to count; see ``Reservation``."""
+        return Reservation(self.budget, self.energy, name, joules, workload=workload)
 
 
 @dataclass(frozen=True, kw_only=True)

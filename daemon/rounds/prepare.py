@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -30,9 +32,10 @@ from dance_ondevice.daemon.store.quota import GONE
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.versions.versions import Pointer
 from dance_ondevice.policies.rounds import shrinking
+from dance_ondevice.policies.rounds.start import RoundPlan
 from dance_ondevice.policies.samples.splits import SampleInfo
 
-__all__ = ["RoundPart", "prepare", "with_blocks"]
+__all__ = ["RoundPart", "open_record", "prepare", "with_blocks"]
 
 log = logging.getLogger(__name__)
 
@@ -149,9 +152,8 @@ def prepare(
         "image_scale": size.scale,
         **fitted.expectations,
     }
-    # The open record protects its samples from eviction, so the trainer will find what is looked up below.
-    c.store.submit(lambda db: round_record.open_round(db, row, fitted.plan)).result()
-    try:
+    # From here on the samples stay, so that the trainer finds what is looked up.
+    with open_record(c, row, fitted.plan):
         job = round_job.build(
             config,
             folder,
@@ -172,9 +174,6 @@ def prepare(
         job = msgspec.structs.replace(with_blocks(c, job, config), scale_fit=fit)
         job = round_pace.resized(job, size)
         job_file = write_job(folder, job)
-    except Exception as error:  # any error: the record must not stay open; the caller reports it
-        round_close.close(c, round_id, "failed", (f"not prepared: {error}",), {})
-        raise
     log.info(
         "round started round=%s for=%s reason=%s new=%d rehearsal=%d gate=%d steps=%d joules=%.0f",
         round_id, scope.condition or "all", reason,
@@ -189,6 +188,17 @@ def prepare(
         size=size,
         clock=RoundClock(c.store, c.monotonic, round_id, most=most_seconds),
     )
+
+
+@contextlib.contextmanager
+def open_record(context: RoundContext, row: Mapping[str, Any], plan: RoundPlan) -> Iterator[None]:
+    """Open a round's record, which keeps its samples from eviction; an error within closes it as failed."""
+    context.store.submit(lambda db: round_record.open_round(db, row, plan)).result()
+    try:
+        yield
+    except Exception as error:  # any error: the record must not stay open; the caller reports it
+        round_close.close(context, row["id"], "failed", (f"not prepared: {error}",), {})
+        raise
 
 
 def _of_present_cameras(context: RoundContext, samples: Sequence[SampleInfo]) -> Sequence[SampleInfo]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.counts import block_numbers, paired_counts
 from dance_ondevice.daemon.children.process import TrainerProcess, write_job
-from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits, memory_limit
+from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.curation import unreadable
@@ -308,8 +308,7 @@ def compare_versions(
             device=config.training.device,
         ),
     )
-    c.budget.reserve(name, joules)
-    start = c.energy.sample()
+    reserved = c.reserve(name, joules)
     found: list[jobs.Observed] = []
     lost: list[jobs.Unreadable] = []
     error = ""
@@ -328,9 +327,6 @@ def compare_versions(
             case _:
                 pass
 
-    def must_stop() -> str | None:
-        return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(start)), allowance=joules)
-
     try:
         ended = watcher().run(
             TrainerProcess(
@@ -341,23 +337,14 @@ def compare_versions(
             ),
             Limits(
                 deadline=c.monotonic() + parse_duration(config.training.max_round_duration),
-                resident_bytes=memory_limit(c.procfs),
-                must_stop=must_stop,
+                must_stop=reserved.must_stop,
             ),
             take,
         )
     finally:
-        after = c.energy.sample()
-        gross = c.budget.charge(after.since(start))
-        c.budget.settle(
-            name,
-            gross=gross,
-            attributed=after.workloads.get("training", 0.0) - start.workloads.get("training", 0.0),
-            method=c.energy.meter.method,
-        )
-        c.energy.persist()
+        bill = reserved.settle()
     unreadable.mark(c.store, lost)
-    if ended.limit == "stopping" or (ended.limit == "energy" and gross < joules):
+    if ended.limit == "stopping" or (ended.limit == "energy" and bill.gross < joules):
         return None  # another time: nothing is wrong with the process
     if ended.limit:
         raise RuntimeError(ended.reason)

@@ -30,7 +30,7 @@ from dance_ondevice.daemon.rounds.context import Outcome, RoundContext, outcome_
 from dance_ondevice.daemon.rounds.prepare import RoundPart
 from dance_ondevice.daemon.rounds.probation import Probation, ProbationState, remove_leftovers
 from dance_ondevice.daemon.rounds.training import RoundClock, RoundTraining
-from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult
+from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, ProgressNotes, RunResult
 from dance_ondevice.daemon.store.labelled import labelled_samples, save_splits
 from dance_ondevice.daemon.versions import base, tryout
 from dance_ondevice.daemon.versions.versions import Pointer, VersionError, check_intact
@@ -310,26 +310,22 @@ class RoundProcedure:
 
     def _train_and_judge(self, part: RoundPart) -> Outcome:
         c, job, forecast = self._c, part.job, part.forecast
-        c.budget.reserve(job.round, part.joules)
-        before = c.energy.sample()
-        aside = round_plan.judging_joules(forecast, job)
-
-        def spent() -> float:
-            return c.budget.charge(c.energy.used_since(before))
+        reserved = c.reserve(job.round, part.joules)
+        notes = ProgressNotes(self._on_progress, lambda: reserved.spent, c.monotonic)
+        step_and_judging = forecast.step_joules + round_plan.judging_joules(forecast, job)
 
         def must_stop() -> str | None:
             part.clock.keep_now_and_then()
-            return c.budget.must_stop(spent=spent(), allowance=part.joules)
+            return reserved.must_stop()
 
         def nearly_spent() -> str | None:
-            step = forecast.step_joules + aside
-            return c.budget.must_stop(spent=spent(), allowance=part.joules, step_joules=step)
+            return reserved.must_stop(step_and_judging)
 
         try:
             result, size, job = RoundTraining(
                 self._watcher(),
                 priority=part.config.training.priority,
-                on_progress=self._on_progress,
+                on_progress=notes.report,
             ).run(
                 job,
                 part.job_file,
@@ -339,18 +335,7 @@ class RoundProcedure:
                 early=EarlyEnd(nearly_spent=nearly_spent, min_gain=part.config.promotion.min_gain),
             )
         finally:
-            # In any case the joules that were used are charged; if this fails, the next start charges the
-            # reserved amount.
-            after = c.energy.sample()
-            used = after.since(before)
-            attributed = after.workloads.get("training", 0.0) - before.workloads.get("training", 0.0)
-            c.budget.settle(
-                job.round,
-                gross=c.budget.charge(used),
-                attributed=attributed,
-                method=c.energy.meter.method,
-            )
-            c.energy.persist()  # so that `energy` shows them at once
+            bill = reserved.settle()
             self._on_progress(None)
         unreadable.mark(c.store, result.unreadable)
         self.anchors_unreadable = tuple(
@@ -360,8 +345,8 @@ class RoundProcedure:
             **round_close.paid(c.store, job.round),
             "expected_gain": forecast.gain,
             "expected_joules": forecast.joules,
-            "method": c.energy.meter.method,
-            "meter": after.meter,
+            "method": bill.method,
+            "meter": bill.meter,
             "steps": result.steps,
             "seconds": part.clock.seconds,
             "cpu_seconds": result.cpu_seconds,

@@ -17,12 +17,12 @@ from pathlib import Path
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import TrainerProcess, last_error_line
 from dance_ondevice.daemon.children.teacher_jobs import Calibrated, Taught, TeacherJob, encode_job
-from dance_ondevice.daemon.children.watcher import Ended, Limits, memory_limit
+from dance_ondevice.daemon.children.watcher import Ended, Limits
 from dance_ondevice.daemon.config.sections import Config
 from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.curation import unreadable
 from dance_ondevice.daemon.energy.meters import full_load_watts
-from dance_ondevice.daemon.energy.service import EnergySnapshot
+from dance_ondevice.daemon.energy.reservation import Reservation
 from dance_ondevice.daemon.rounds import teaching_record as record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.teaching_record import TeacherFacts, configured
@@ -177,17 +177,11 @@ class Teaching:
         run_id = f"labelling-{c.now():.6f}"
         job_file = self._write_job(run)
         c.store.submit(lambda db: record.open_run(db, run_id, run.facts.name, c.now())).result(_STORE_SECONDS)
-        c.budget.reserve(run_id, joules, labelling=True)
-        before, started = c.energy.sample(), c.monotonic()
+        reserved, started = c.reserve(run_id, joules, workload="labelling"), c.monotonic()
         try:
-            self._watch(run, job_file, joules, before)
+            self._watch(run, job_file, reserved)
         finally:
-            # In any case the joules that were used are charged.
-            after = c.energy.sample()
-            gross = c.budget.charge(after.since(before))
-            own = after.workloads.get("labelling", 0.0) - before.workloads.get("labelling", 0.0)
-            c.budget.settle(run_id, gross=gross, attributed=own, method=c.energy.meter.method)
-            c.energy.persist()
+            bill = reserved.settle()
             row: dict[str, object] = {
                 "finished_at": c.now(),
                 "outcome": run.outcome,
@@ -197,9 +191,9 @@ class Teaching:
                 "calibrated_on": run.calibrated_on,
                 "label_agreement": run.label_agreement,
                 "agreement_with_teacher": run.agreement_with_teacher,
-                "joules": own,
-                "gross_joules": gross,
-                "method": c.energy.meter.method,
+                "joules": bill.attributed,
+                "gross_joules": bill.gross,
+                "method": bill.method,
                 "seconds": c.monotonic() - started,
             }
             c.store.submit(lambda db: record.close_run(db, run_id, row)).result(_STORE_SECONDS)
@@ -263,7 +257,7 @@ class Teaching:
         write_durably(path, encode_job(job))
         return path
 
-    def _watch(self, run: _Run, job_file: Path, joules: float, before: EnergySnapshot) -> None:
+    def _watch(self, run: _Run, job_file: Path, reserved: Reservation) -> None:
         """Follow the process to its end and store its labels; end it at its limits."""
         c = self._c
         log_file = self._folder / "teacher.log"
@@ -285,9 +279,6 @@ class Teaching:
                 case _:
                     pass
 
-        def must_stop() -> str | None:
-            return c.budget.must_stop(spent=c.budget.charge(c.energy.used_since(before)), allowance=joules)
-
         ended = c.watcher(self._stopping, self._beat).run(
             TrainerProcess(
                 job_file,
@@ -297,8 +288,7 @@ class Teaching:
             ),
             Limits(
                 deadline=c.monotonic() + parse_duration(run.config.training.max_round_duration),
-                resident_bytes=memory_limit(c.procfs),
-                must_stop=must_stop,
+                must_stop=reserved.must_stop,
             ),
             take,
             workload="labelling",

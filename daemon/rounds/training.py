@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from dance_ondevice.daemon.children import jobs
 from dance_ondevice.daemon.children.process import TrainerProcess, write_job
-from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits, memory_limit
+from dance_ondevice.daemon.children.watcher import ChildWatcher, Limits
 from dance_ondevice.daemon.planning import pace as round_pace
 from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.watch import EarlyEnd, Progress, RunResult, watch
@@ -151,7 +151,6 @@ class RoundTraining:
             log_file=log_file,
             limits=Limits(
                 deadline=deadline,
-                resident_bytes=memory_limit(self._watcher.procfs),
                 must_stop=must_stop,
             ),
             on_progress=self._on_progress,

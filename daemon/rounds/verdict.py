@@ -63,20 +63,11 @@ def judge(
         confidence=config.promotion.confidence,
         seed=job.seed,
     )
-    slimmed, timed = result.slimmed, result.timed
     assert result.done is not None
-    speed = Speed(
-        live_ms=timed.live_ms if timed else 0.0,
-        candidate_ms=timed.candidate_ms if timed else 0.0,
-        live_macs=slimmed.macs_before if slimmed else 0,
-        candidate_macs=result.done.macs,
-    )
+    speed = _speed(result, result.done)
     rules, comparison = gate_rules(config), table.whole
     if job.kind_of == "fleet":
-        # Other boards gain by what this one may lose: the figure decides whether it is within the allowance.
-        rules = replace(rules, min_gain=-config.fleet.max_own_drop)
-        if comparison is not None:
-            comparison = replace(comparison, gain=bootstrap.Bounded(comparison.gain.point))
+        rules, comparison = _within_allowance(config, rules, comparison)
     live, candidate = (result.scores[name].scores() for name in ("live", "candidate"))
     fallen_before = falls_of(live_card)
     verdict = promotion.judge(
@@ -108,7 +99,7 @@ def judge(
         _part_of_the_way(result.done),
         result.reason,
         result.device_note,
-        slimmed.note if slimmed else "",
+        result.slimmed.note if result.slimmed else "",
         job.note,
     )
     reasons = verdict.reasons + tuple(note for note in notes if note)
@@ -132,6 +123,29 @@ def judge(
         "slimming": _slimming(result),
     }
     return Judgement(verdict.outcome, reasons, certificate)
+
+
+def _speed(result: RunResult, done: jobs.Done) -> Speed:
+    slimmed, timed = result.slimmed, result.timed
+    return Speed(
+        live_ms=timed.live_ms if timed else 0.0,
+        candidate_ms=timed.candidate_ms if timed else 0.0,
+        live_macs=slimmed.macs_before if slimmed else 0,
+        candidate_macs=done.macs,
+    )
+
+
+def _within_allowance(
+    config: Config, rules: GateRules, comparison: bootstrap.Comparison | None
+) -> tuple[GateRules, bootstrap.Comparison | None]:
+    """Rules and comparison for a version of the fleet: others gain by what this board may lose.
+
+    The figure alone, without its bounds, decides whether that is within the allowance.
+    """
+    rules = replace(rules, min_gain=-config.fleet.max_own_drop)
+    if comparison is not None:
+        comparison = replace(comparison, gain=bootstrap.Bounded(comparison.gain.point))
+    return rules, comparison
 
 
 def _scores(result: RunResult, table: Mapping[str, Any], *, by_teacher: bool) -> dict[str, Any]:

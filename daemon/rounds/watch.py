@@ -104,25 +104,27 @@ class ProgressNotes:
     """Adds to the trainer's reports what the round has spent, and logs one of them now and then."""
 
     def __init__(
-        self, on_progress: Callable[[Progress | None], None], monotonic: Callable[[], float]
+        self,
+        on_progress: Callable[[Progress], None],
+        spent: Callable[[], float | None],
+        monotonic: Callable[[], float],
     ) -> None:
+        """``spent`` returns the gross joules that the round has used, None where they are not known yet."""
         self._on_progress = on_progress
+        self._spent = spent
         self._monotonic = monotonic
         self._logged_at = monotonic()
-        self.joules: float | None = None
 
-    def report(self, progress: Progress | None) -> None:
-        """Pass on where the round is; None where it trains no more."""
-        if progress is None:
-            self._on_progress(None)
-            return
-        self._on_progress(replace(progress, joules=self.joules))
+    def report(self, progress: Progress) -> None:
+        """Pass on where the round is."""
+        progress = replace(progress, joules=self._spent())
+        self._on_progress(progress)
         if self._monotonic() - self._logged_at >= _LOG_SECONDS:
             self._logged_at = self._monotonic()
             log.info(
                 "round training round=%s step=%d steps=%d loss=%s miou=%s joules=%s",
                 progress.round, progress.step, progress.steps,
-                *(_figure(value) for value in (progress.loss, progress.miou, self.joules)),
+                *(_figure(value) for value in (progress.loss, progress.miou, progress.joules)),
             )  # fmt: skip
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import errno
 import fcntl
 import math
 import os
 import re
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -182,3 +185,30 @@ class StateLock:
             os.ftruncate(self._descriptor, 0)
             os.close(self._descriptor)
             self._descriptor = None
+
+
+@contextlib.contextmanager
+def state_folder(paths: StatePaths) -> Iterator[None]:
+    """The state directory with its folders, made where they are missing, under its lock.
+
+    Raises:
+        StateInUse: Another process holds it.
+        OSError: It cannot be written; the message says what to do.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(StateLock(paths))
+            for folder in (paths.samples, paths.models, paths.rounds):
+                folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:  # a link that leads nowhere, or a file of that name
+            raise OSError(
+                f"{error.filename} is no folder: if it is a link to another disk, mount that disk"
+            ) from error
+        except OSError as error:
+            right = "give this user the right to write there"
+            raise OSError(
+                f"cannot write in the state folder {paths.root}: {error.strerror or error}; choose another "
+                "with --state-dir or daemon.state_dir, or "
+                f"{'remount its disk for writing' if error.errno == errno.EROFS else right}"
+            ) from error
+        yield

@@ -39,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _estimate(job: EstimationJob) -> Estimated:
-    torch.set_num_threads(max(1, job.threads))
+    torch.set_num_threads(1)  # the daemon goes on beside it
     model, card = checkpoint.load(Path(job.version))
     found = estimate_agreeing(model, job.images, _image, card.normalisation, batch_size=1)
     write_durably(Path(job.out), condition_store.encode({"estimated": found.statistics}))

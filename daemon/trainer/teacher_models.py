@@ -126,18 +126,7 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
             f"{file} must take one batch of images (N, 3, H, W) of floats; it takes "
             + ", ".join(f"{each.name} {each.shape} of {each.type}" for each in session.get_inputs())
         )
-    facts = session.get_modelmeta().custom_metadata_map
-    try:
-        names = json.loads(facts["classes"]) if "classes" in facts else None
-        normalisation = (
-            Normalisation(tuple(json.loads(facts["mean"])), tuple(json.loads(facts["std"])))
-            if {"mean", "std"} <= facts.keys()
-            else Normalisation()
-        )
-    except (ValueError, TypeError) as error:
-        raise TeacherError(f"{file}: its metadata classes, mean or std cannot be read: {error}") from error
-    if names is not None and not isinstance(names, list):
-        raise TeacherError(f'{file}: its metadata classes must be a JSON list of names, such as ["road"]')
+    names, normalisation = _metadata(session.get_modelmeta().custom_metadata_map, file)
     table = np.arange(len(classes), dtype=np.uint8) if names is None else _table(names, classes, str(file))
     fixed = tuple(side for side in source.shape[2:] if isinstance(side, int))
     if len(fixed) == 1:
@@ -164,6 +153,22 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
         return Seen(table[mask.numpy()], best.numpy())
 
     return see
+
+
+def _metadata(facts: Mapping[str, str], file: Path) -> tuple[list[Any] | None, Normalisation]:
+    """The names of an ONNX model's classes, None where it has none, and its normalisation."""
+    try:
+        names = json.loads(facts["classes"]) if "classes" in facts else None
+        normalisation = (
+            Normalisation(tuple(json.loads(facts["mean"])), tuple(json.loads(facts["std"])))
+            if {"mean", "std"} <= facts.keys()
+            else Normalisation()
+        )
+    except (ValueError, TypeError) as error:
+        raise TeacherError(f"{file}: its metadata classes, mean or std cannot be read: {error}") from error
+    if names is not None and not isinstance(names, list):
+        raise TeacherError(f'{file}: its metadata classes must be a JSON list of names, such as ["road"]')
+    return names, normalisation
 
 
 def _by_pixel(scores: NDArray[np.float32], *, exact: bool) -> NDArray[np.float32] | None:

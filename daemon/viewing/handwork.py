@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout  # Python 3.10 has another one beside it
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,13 +33,6 @@ _MODEL_SECONDS = 6.0
 
 class LabelRefused(ValueError):  # noqa: N818 - read as a state
     """A label cannot be opened or stored; the message says why."""
-
-
-class _Prediction(Protocol):
-    @property
-    def mask(self) -> NDArray[np.uint8]: ...
-    @property
-    def mean_confidence(self) -> float: ...
 
 
 #: Has the live model segment an image: (h, w, 3) BGR, its condition, (H, W) of the mask.

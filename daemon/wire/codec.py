@@ -212,11 +212,6 @@ def frame_parts(
     return (head, image) if label is None else (head, image, label)
 
 
-def label_parts(sample_id: str, label: Buffer) -> tuple[bytes, Buffer]:
-    """The parts of a message that labels an earlier frame."""
-    return _encode({"v": VERSION, "label_for": sample_id}), label
-
-
 def mask_message(
     *,
     frame_id: str,

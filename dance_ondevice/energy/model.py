@@ -34,8 +34,6 @@ class ModelledMeter:
         idle_watts: float,
         max_watts: float,
         cores: int,
-        *,
-        domain: str = "board",
     ) -> None:
         """Start counting at the first ``read``.
 
@@ -44,7 +42,6 @@ class ModelledMeter:
             idle_watts: Power charged for time that passes, whatever is computed.
             max_watts: Power with all cores busy.
             cores: Number of cores that share ``max_watts``.
-            domain: Name of the domain in the readings.
 
         Raises:
             ValueError: A figure is impossible.
@@ -61,7 +58,6 @@ class ModelledMeter:
         self._cpu_seconds = cpu_seconds
         self._idle_watts = idle_watts
         self._watts_per_busy_core = (max_watts - idle_watts) / cores
-        self._domain = domain
         self._last_now: float | None = None
         self._last_cpu: float | None = None
         self._joules = 0.0
@@ -94,7 +90,7 @@ class ModelledMeter:
             self._last_cpu = cpu
         if elapsed > 0:
             self._watts = (self._joules - before) / elapsed
-        domain = DomainEnergy(self._domain, self._joules, self.source, self.method, self._watts)
+        domain = DomainEnergy("board", self._joules, self.source, self.method, self._watts)
         return EnergyReading((domain,), self._unmeasured)
 
     def _read_cpu(self) -> float | None:

@@ -56,7 +56,6 @@ class CounterTrack:
     def __init__(
         self,
         range_joules: float | None = None,
-        max_watts: float = MAX_WATTS,
         *,
         watts_over_s: float = 0.0,
     ) -> None:
@@ -64,7 +63,6 @@ class CounterTrack:
 
         Args:
             range_joules: Value at which the counter starts again from 0; None if it never does.
-            max_watts: Largest plausible power; a larger step is a fault.
             watts_over_s: Seconds over which ``watts`` is averaged, for counters that take large steps with
                 long rests between them; a step may then be as large as its rest allows.
         """
@@ -75,7 +73,6 @@ class CounterTrack:
         self._watts_over = watts_over_s
         self._anchor: tuple[float, float] | None = None
         self._range = range_joules
-        self._max_watts = max_watts
         self._base: tuple[float, float] | None = None
         self._doubt: tuple[float, float] | None = None
         self._last: float | None = None
@@ -122,7 +119,7 @@ class CounterTrack:
 
     def _advance(self, elapsed: float, start: float, end: float) -> tuple[float, bool] | None:
         """Return the joules from one value to another and whether they are complete; None if implausible."""
-        limit = self._max_watts * (elapsed + _UPDATE_SLACK_S)
+        limit = MAX_WATTS * (elapsed + _UPDATE_SLACK_S)
         may_have_run_through = self._range is not None and limit >= self._range
         step = end - start
         if step < 0:
@@ -141,11 +138,10 @@ class PowerTrack:
 
     method: Literal["counter", "integrated"] = "integrated"
 
-    def __init__(self, max_gap: float = 1.0, max_watts: float = MAX_WATTS) -> None:
+    def __init__(self, max_gap: float = 1.0) -> None:
         self.joules = 0.0
         self.watts: float | None = None
         self._max_gap = max_gap
-        self._max_watts = max_watts
         self._good: tuple[float, float] | None = None
         self._accounted: float | None = None
 
@@ -154,7 +150,7 @@ class PowerTrack:
         if self._accounted is None:
             self._accounted = now
         near = self._good is not None and now - self._good[0] <= self._max_gap
-        if value is None or not -NOISE_WATTS <= value <= self._max_watts:
+        if value is None or not -NOISE_WATTS <= value <= MAX_WATTS:
             if near:
                 return None
             self.watts = None

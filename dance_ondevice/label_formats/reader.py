@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeAlias
 
-from dance_ondevice.files import read_regular
 from dance_ondevice.label_formats import coco, cvat, label_studio, labelme, supervisely
 from dance_ondevice.label_formats.label_file import LabelFile
 from dance_ondevice.label_formats.regions import Export, FormatError, OtherFormat
 
-__all__ = ["FORMATS", "Format", "LabelFormat", "read_bytes", "read_export"]
+__all__ = ["FORMATS", "Format", "LabelFormat", "read_bytes"]
 
 
 @dataclass(frozen=True)
@@ -71,25 +69,13 @@ _OTHERS: tuple[tuple[str, frozenset[str]], ...] = (
 Format: TypeAlias = str
 
 
-def read_export(path: Path, kind: Format = "auto") -> Export:
+def read_bytes(name: str, data: bytes, kind: Format = "auto") -> Export:
     """Read an export of a labelling tool.
 
     Args:
-        path: Path of the file.
+        name: Name of the file, for messages.
+        data: Its bytes.
         kind: Key of ``FORMATS``, or ``auto`` to recognise the format.
-
-    Raises:
-        FormatError: The file does not have that format, or any known one; the message names the file.
-    """
-    try:
-        data = read_regular(path)
-    except OSError as error:
-        raise FormatError(f"{path}: {error.strerror or error}") from error
-    return read_bytes(str(path), data, kind)
-
-
-def read_bytes(name: str, data: bytes, kind: Format = "auto") -> Export:
-    """Read the bytes of an export; see ``read_export``.
 
     Raises:
         OtherFormat: The format is unknown, or holds no masks.

@@ -93,11 +93,6 @@ def set_origin(module: nn.Module, origin: Origin) -> None:
     setattr(module, _ORIGIN, origin)
 
 
-def origins_of(model: nn.Module) -> dict[str, Origin]:
-    """Return the channel numbers (inputs, outputs) in the root of the layers with channels."""
-    return {name: origin_of(module) for name, module in model.named_modules() if has_channels(module)}
-
-
 def origin_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the channel numbers of a model for its tensors file.
 

@@ -8,7 +8,14 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dance_ondevice.models.layers import ConvBNReLU, DSConv, InvertedResidual, PyramidPooling, resize
+from dance_ondevice.models.layers import (
+    ConvBNReLU,
+    DSConv,
+    InvertedResidual,
+    PyramidBranches,
+    PyramidPooling,
+    resize,
+)
 
 
 class FeatureFusion(nn.Module):
@@ -38,7 +45,7 @@ class AuxiliaryHead(nn.Sequential):
         super().__init__(DSConv(in_channels, in_channels), nn.Conv2d(in_channels, num_classes, 1))
 
 
-class FastSCNN(nn.Module):
+class FastSCNN(PyramidBranches, nn.Module):
     """Fast-SCNN with the paper's widths by default: 1.1 million parameters.
 
     Args:
@@ -121,23 +128,3 @@ class FastSCNN(nn.Module):
             heads = zip(self.auxiliary, (shallow, deep), strict=True)
             return (logits, *(head(features) for head, features in heads))
         return logits
-
-    def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """Map each of the pyramid's bins to the names of its modules.
-
-        Slimming may treat these groups unevenly: the smaller the input, the less a bin of large context is
-        worth.
-        """
-        return {name: (f"pyramid.branches.{index}",) for name, index in self.pyramid.names().items()}
-
-    def branch_contexts(self) -> dict[str, float]:
-        """Map each group to the side of its receptive field, as a share of the image's."""
-        return {name: 1 / self.pyramid.bins[index] for name, index in self.pyramid.names().items()}
-
-    def removable_branches(self) -> tuple[str, ...]:
-        """List the groups that can be removed whole: every bin, independently of the others."""
-        return tuple(self.pyramid.names())
-
-    def remove_branch(self, name: str) -> None:
-        """Remove one of these groups; see :func:`dance_ondevice.models.branches.remove_branches`."""
-        self.pyramid.remove(name)

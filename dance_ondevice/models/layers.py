@@ -202,6 +202,32 @@ class PyramidPooling(nn.Module):
         self.branches[index] = Removed()
 
 
+class PyramidBranches:
+    """The multi-scale branches of a network with a pyramid pooling: its bins; see ``branches.MultiScale``."""
+
+    pyramid: PyramidPooling
+
+    def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
+        """Map each of the pyramid's bins to the names of its modules.
+
+        Slimming may treat these groups unevenly: the smaller the input, the less a bin of large context is
+        worth.
+        """
+        return {name: (f"pyramid.branches.{index}",) for name, index in self.pyramid.names().items()}
+
+    def branch_contexts(self) -> dict[str, float]:
+        """Map each group to the side of its receptive field, as a share of the image's."""
+        return {name: 1 / self.pyramid.bins[index] for name, index in self.pyramid.names().items()}
+
+    def removable_branches(self) -> tuple[str, ...]:
+        """List the groups that can be removed whole: every bin, independently of the others."""
+        return tuple(self.pyramid.names())
+
+    def remove_branch(self, name: str) -> None:
+        """Remove one of these groups; see :func:`dance_ondevice.models.branches.remove_branches`."""
+        self.pyramid.remove(name)
+
+
 def resize(x: Tensor, size: Sequence[int]) -> Tensor:
     """Resample (N, C, h, w) bilinearly to ``(N, C, *size)``; the same tensor if it has that size already."""
     if tuple(x.shape[2:]) == tuple(size):

@@ -10,7 +10,13 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dance_ondevice.models.layers import BasicBlock, ConvBNReLU, PyramidPooling, SegmentationHead
+from dance_ondevice.models.layers import (
+    BasicBlock,
+    ConvBNReLU,
+    PyramidBranches,
+    PyramidPooling,
+    SegmentationHead,
+)
 
 
 class DilatedResNet(nn.Module):
@@ -44,7 +50,7 @@ class DilatedResNet(nn.Module):
         return before, x
 
 
-class PSPNet(nn.Module):
+class PSPNet(PyramidBranches, nn.Module):
     """PSPNet with a dilated ResNet-18 as its encoder, at output stride 8.
 
     Args:
@@ -98,23 +104,3 @@ class PSPNet(nn.Module):
         if self.training and len(self.auxiliary) > 0:
             return (logits, *(head(third) for head in self.auxiliary))
         return logits
-
-    def multi_scale_groups(self) -> dict[str, tuple[str, ...]]:
-        """Map each of the pyramid's bins to the names of its modules.
-
-        Slimming may treat these groups unevenly: the smaller the input, the less a bin of large context is
-        worth.
-        """
-        return {name: (f"pyramid.branches.{index}",) for name, index in self.pyramid.names().items()}
-
-    def branch_contexts(self) -> dict[str, float]:
-        """Map each group to the side of its receptive field, as a share of the image's."""
-        return {name: 1 / self.pyramid.bins[index] for name, index in self.pyramid.names().items()}
-
-    def removable_branches(self) -> tuple[str, ...]:
-        """List the groups that can be removed whole: every bin, independently of the others."""
-        return tuple(self.pyramid.names())
-
-    def remove_branch(self, name: str) -> None:
-        """Remove one of these groups; see :func:`dance_ondevice.models.branches.remove_branches`."""
-        self.pyramid.remove(name)

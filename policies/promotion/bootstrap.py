@@ -183,8 +183,6 @@ def mean_change(
     blocks: Sequence[Hashable],
     *,
     confidence: float = 0.9,
-    seed: int = 0,
-    draws: int = DRAWS,
 ) -> Bounded:
     """Return the mean of the differences, one for each sample, with bounds from draws of blocks.
 
@@ -201,8 +199,8 @@ def mean_change(
     units = list(sums.values()) if len(sums) >= MIN_BLOCKS else [(change, 1) for change in changes]
     means: list[float] = []
     if len(units) > 1:
-        rng = random.Random(seed)
-        for _ in range(draws):
+        rng = random.Random(0)
+        for _ in range(DRAWS):
             drawn = rng.choices(units, k=len(units))
             means.append(sum(total for total, _ in drawn) / sum(number for _, number in drawn))
     return _bounds(point, means, len(units), confidence)

@@ -151,7 +151,6 @@ def should_start(
     window_open: bool,
     forced: bool,
     window: str = "",
-    gate_samples: int | None = None,
     drifted: Sequence[Drifted] = (),
     min_after_drift: int = 0,
 ) -> StartDecision:
@@ -164,7 +163,6 @@ def should_start(
         window_open: True if it is the time of day to train; forced rounds ignore it.
         forced: True if the user asked for a round now.
         window: Window as configured, for the reason.
-        gate_samples: Number of labelled held-out samples; None while no sample was assigned yet.
         drifted: Cameras that have changed since a round learnt from them; enough new samples of one of them
             start a round.
         min_after_drift: Configured number, see ``needed_after_drift``.
@@ -181,8 +179,6 @@ def should_start(
         obstacles.append(
             f"{new_labelled} of {needed} new labelled samples" + _or_after(drifted, after_drift, forced)
         )
-    elif gate_samples == 0:
-        obstacles.append("no held-out samples yet, on which a candidate could be judged")
     if obstacles:
         return StartDecision(False, "; ".join(obstacles))
     if new_labelled < needed:

@@ -162,7 +162,7 @@ def decide(rules: SlimmingRules, state: StreamState, frame: FrameFigures) -> tup
     place = repeats.find(state.pictures, frame.code, frame.label) if rules.screen else None
     if place is not None:
         state = replace(state, flat=flat, lights=found, kinds={**others, name: kind})
-        return _again(rules, state, frame, place, counted_as)
+        return _again(rules, state, place, counted_as)
     after, decision = _choose(rules, state, kind, frame, counted_as)
     others[name] = kind.with_score(frame.score, rules.window_frames, account=after.kind)
     pictures = state.pictures
@@ -192,7 +192,7 @@ def _damaged(rules: SlimmingRules, condition: str) -> Decision:
 
 
 def _again(
-    rules: SlimmingRules, state: StreamState, frame: FrameFigures, place: int, condition: str
+    rules: SlimmingRules, state: StreamState, place: int, condition: str
 ) -> tuple[StreamState, Decision]:
     times = state.pictures[place].repeats + 1
     kept = repeats.is_kept_again(times)

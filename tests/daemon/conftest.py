@@ -39,7 +39,7 @@ def first_models_at_hand(written_once: Callable[..., None], monkeypatch: pytest.
     monkeypatch.setattr(first_model, "_write_fresh", written_once)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def add_street() -> Callable[..., list[str]]:
     """Stores labelled frames of the synthetic street, one second apart."""
 

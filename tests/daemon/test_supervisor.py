@@ -50,9 +50,8 @@ def test_a_reload_reaches_all_parts_from_the_first_moment_that_the_daemon_answer
         estimations.append(estimation.Estimation(tmp_path, core.energy.cpu))
         return None, Predictor(
             mailbox=LatestFrames(),
-            publish="",
+            masks=None,
             instruments=core.instruments,
-            context=core.context,
             threads=1,
             estimation=estimations[0],
         )

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 
 from dance_ondevice.demo import scrape
 
 
-@pytest.fixture
-def served() -> str:
+@pytest.fixture(scope="module")
+def served() -> Iterator[str]:
     registry = CollectorRegistry()
     frames = Counter("dance_frames", "Frames.", ["camera", "outcome"], registry=registry)
     frames.labels("a", "kept").inc(3)

@@ -65,25 +65,14 @@ def test_stream_is_answered_counted_and_seen(daemon: DaemonProcess) -> None:
 
 
 @pytest.mark.slow
-def test_a_daemon_that_dies_is_noticed(daemon: DaemonProcess) -> None:
-    with daemon:
-        facts = daemon.wait_ready(60, lambda: None)
-        stream = Stream(
-            daemon, facts, noise, StreamOptions(fps=20.0), on_progress=lambda _: daemon.stop() and None
-        )
-        with pytest.raises(DaemonDied, match=r"(?s)ended with status 0.*stopped"):
-            stream.run(PLANS, 20.0)
-
-
-@pytest.mark.slow
-def test_a_rejected_round_at_the_end_makes_room_for_another(
+def test_a_rejected_round_at_the_end_makes_room_for_another_and_a_daemon_that_dies_is_noticed(
     daemon: DaemonProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon is paused while the round runs that may be the last, and no longer than that."""
     last = PhasePlan("calm", "day", drifted=False, promotions=1, rounds=1, most_rounds=3)
     looks: list[list[str | None]] = [[], [None], ["rejected"], ["rejected", None], ["rejected", "promoted"]]
     found = iter(looks)
-    monkeypatch.setattr(records, "outcomes", lambda *_: next(found))
+    monkeypatch.setattr(records, "outcomes", lambda *_: next(found, []))
     paused: list[bool] = []
     with daemon:
         facts = daemon.wait_ready(60, lambda: None)
@@ -95,6 +84,11 @@ def test_a_rejected_round_at_the_end_makes_room_for_another(
             on_progress=lambda _: paused.append(daemon.status()["paused"]),
         )
         (phase,) = stream.run((last,), 120.0)
+        dying = Stream(
+            daemon, facts, noise, StreamOptions(fps=20.0), on_progress=lambda _: daemon.stop() and None
+        )
+        with pytest.raises(DaemonDied, match=r"(?s)ended with status 0.*stopped"):
+            dying.run(PLANS, 20.0)
 
     assert not phase.capped
     assert phase.rounds == 2

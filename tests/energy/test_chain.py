@@ -101,7 +101,6 @@ def test_a_board_that_draws_less_than_its_processor_counts_is_none(tmp_path: Pat
     assert server.run(30.0).joules - before.joules == pytest.approx(60 * 30, rel=0.01)
 
 
-@pytest.mark.slow
 def test_a_platform_counter_that_counts_too_much_discredits_nobody(tmp_path: Path) -> None:
     server = Server(tmp_path, 46.0)  # psys says 60 W, package and memory 45 W
     server.run(3 * PROBATION_S)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,6 +21,30 @@ def pytest_configure(config: pytest.Config) -> None:
 def figures(pytestconfig: pytest.Config) -> Figures:
     """Where a test leaves what it measured."""
     return pytestconfig.stash[_FIGURES]
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Callable[[int], Path]]:
+    """Mounts a file system of so many MiB, whose folder is returned; it is skipped where nobody may."""
+    folder = tmp_path / "disk"
+
+    def mount(mebibytes: int) -> Path:
+        if os.geteuid() != 0:
+            pytest.skip("only root can mount a small tmpfs")
+        folder.mkdir()
+        found = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", folder],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if found.returncode != 0:
+            pytest.skip(f"no small tmpfs here: {found.stderr.strip()}")
+        return folder
+
+    yield mount
+    if folder.is_mount():
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -39,6 +39,8 @@ class FaultyDaemon(Daemon):
             text.replace("warmup_frames = 4", "warmup_frames = 4\nscales = [1.0]\ndrop_fraction = 0.0")
         )
         self._faults = folder / "faults.json"
+        self.program = (sys.executable, str(FAULTY), str(self._faults))
+        self.options = ("--log-level", "debug")  # evictions are told by name
         self.fail()
 
     def fail(self, **fault: object) -> None:
@@ -46,20 +48,6 @@ class FaultyDaemon(Daemon):
         fresh = self._faults.with_suffix(".new")
         fresh.write_text(json.dumps(fault) if fault else "")
         fresh.replace(self._faults)
-
-    def launch(self, **environ: str) -> Daemon:
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *(sys.executable, str(FAULTY), str(self._faults), "run"),
-                    *("--config", str(self.config), "--state-dir", str(self.state)),
-                    # Evictions are told by name.
-                    *("--log-level", "debug"),
-                ],
-                stderr=log,
-                env={**os.environ, "RUNTIME_DIRECTORY": str(self._runtime), **environ},
-            )
-        return self
 
     @property
     def alive(self) -> bool:
@@ -128,24 +116,9 @@ def measured(fault: str, promises: Promises) -> Disk:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
+def small_disk(mounted: Callable[[int], Path]) -> Path:
     """A file system of 24 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small tmpfs")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"no small tmpfs here: {mounted.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "-l", folder], check=True)
+    return mounted(24)
 
 
 def test_a_disk_that_others_fill_and_a_disk_that_is_read_only(

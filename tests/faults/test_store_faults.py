@@ -9,7 +9,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -267,24 +267,9 @@ def test_a_corrupt_index_stops_the_store_and_leaves_nobody_waiting(paths: StateP
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[StatePaths]:
+def small_disk(mounted: Callable[[int], Path]) -> StatePaths:
     """A state directory on a file system of 12 MiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a small tmpfs")
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=12m", "tmpfs", folder],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if mounted.returncode != 0:
-        pytest.skip(f"no small tmpfs here: {mounted.stderr.strip()}")
-    try:
-        yield StatePaths(folder / "state")
-    finally:
-        subprocess.run(["umount", folder], check=True)
+    return StatePaths(mounted(12) / "state")
 
 
 def big(number: int) -> NewSample:

@@ -25,7 +25,7 @@ from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import STREET_CLASSES, LabelError, check_label
 from dance_ondevice.label_formats import colours, masks
 from dance_ondevice.label_formats.class_map import ClassMap, ClassMapError, read_class_map
-from dance_ondevice.label_formats.reader import Format, read_export
+from dance_ondevice.label_formats.reader import Format, read_bytes
 from dance_ondevice.label_formats.regions import FormatError, names, paint
 from dance_ondevice.models.card import CheckpointError, decode_card, encode_card
 
@@ -118,11 +118,10 @@ def read_model_card(data: bytes) -> str | None:
 
 def read_labels_of_tools(data: bytes, kind: Format = "auto") -> str | None:
     """An export of a labelling tool, painted where it is small."""
-    with _file(data) as path:
-        try:
-            export = read_export(path, kind)
-        except FormatError:
-            return "format"
+    try:
+        export = read_bytes("export", data, kind)
+    except FormatError:
+        return "format"
     refused = bool(export.refused)
     for image in export.images:
         if image.width * image.height > MAX_PIXELS:

@@ -87,6 +87,7 @@ class Daemon:
         self._runtime.mkdir(mode=0o700, exist_ok=True)
         self.config.write_text(config_text(inference=inference, engine=engine, priority=priority) + extra)
         self.facts: dict[str, Any] = {}
+        self.program: tuple[str, ...] = (sys.executable, "-m", "dance_ondevice")
         #: What the daemon is started with, such as a command that sets limits.
         self.prefix: tuple[str, ...] = ()
         #: Options of ``run`` beside the configuration and the state folder.
@@ -105,7 +106,8 @@ class Daemon:
             self.process = subprocess.Popen(
                 [
                     *self.prefix,
-                    *(sys.executable, "-m", "dance_ondevice", "run"),
+                    *self.program,
+                    "run",
                     *("--config", str(self.config), "--state-dir", str(self.state)),
                     *self.options,
                 ],

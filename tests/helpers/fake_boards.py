@@ -39,9 +39,17 @@ class FakeBoard:
         self.faults: dict[str, object] = {}
 
     def put(self, path: str, value: object) -> None:
-        target = self.sysfs / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(f"{value}\n")
+        target, text = self.sysfs / path, f"{value}\n".encode()
+        try:
+            file = target.open("r+b")  # to empty a file first costs a disk milliseconds, each time
+        except FileNotFoundError:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(text)
+            return
+        with file:
+            file.write(text)
+            if file.seek(0, os.SEEK_END) != len(text):
+                file.truncate(len(text))
 
     def read(self, path: Path) -> str:
         for end, fault in self.faults.items():

@@ -38,6 +38,11 @@ N_CLASSES = 11
 PATIENCE = 10.0
 
 
+def label_parts(sample_id: str, label: bytes) -> tuple[bytes, bytes]:
+    """A message that labels an earlier frame."""
+    return msgspec.json.encode({"v": 1, "label_for": sample_id}), label
+
+
 class Recorder:
     """Instruments that tests may wait for."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,13 +26,20 @@ def paths(tmp_path: Path) -> StatePaths:
     return found
 
 
-@pytest.fixture
-def store(paths: StatePaths) -> Iterator[Store]:
+@contextlib.contextmanager
+def running_store(paths: StatePaths) -> Iterator[Store]:
+    """A store of a state folder, which ends well."""
     running = Store(paths, quota_bytes=1 << 30, min_free_bytes=0)
     running.start()
     yield running
     assert running.stop(10)
     assert running.failure is None
+
+
+@pytest.fixture
+def store(paths: StatePaths) -> Iterator[Store]:
+    with running_store(paths) as running:
+        yield running
 
 
 def new_sample(

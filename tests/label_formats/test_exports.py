@@ -15,7 +15,7 @@ from dance_ondevice.label_formats import regions
 from dance_ondevice.label_formats.coco import read_coco
 from dance_ondevice.label_formats.cvat import read_cvat
 from dance_ondevice.label_formats.label_studio import read_label_studio
-from dance_ondevice.label_formats.reader import read_bytes, read_export
+from dance_ondevice.label_formats.reader import read_bytes
 from dance_ondevice.label_formats.regions import Export, FormatError
 
 IDS = {"car": 1, "road": 2}
@@ -265,11 +265,11 @@ def test_the_format_is_told_from_the_content(tmp_path: Path) -> None:
         json.dumps([task({"type": "polygonlabels", "value": polygon})]),
     ):
         file.write_text(content)
-        assert read_export(file).images[0].image == "front-1-1.jpg"
+        assert read_bytes(str(file), file.read_bytes()).images[0].image == "front-1-1.jpg"
     for content in ("{}", "[]", "nothing", "\x00"):
         file.write_text(content)
         with pytest.raises(FormatError, match="export"):
-            read_export(file)
+            read_bytes(str(file), file.read_bytes())
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_another_tools_json_is_called_by_its_name(tmp_path: Path, document: str,
     file = tmp_path / ("export.txt" if told == "YOLO" else "export.json")
     file.write_text(document)
     with pytest.raises(FormatError, match=f"{told}.* COCO"):
-        read_export(file)
+        read_bytes(str(file), file.read_bytes())
 
 
 def drawn_on(**more: Any) -> dict[str, Any]:

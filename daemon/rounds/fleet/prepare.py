@@ -17,11 +17,9 @@ from dance_ondevice.daemon.config.values import parse_duration
 from dance_ondevice.daemon.planning import fit as round_plan
 from dance_ondevice.daemon.planning import job as round_job
 from dance_ondevice.daemon.planning.scope import FLEET
-from dance_ondevice.daemon.rounds import closing as round_close
-from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.context import RoundContext
 from dance_ondevice.daemon.rounds.fleet.box import FleetPart
-from dance_ondevice.daemon.rounds.prepare import RoundPart, with_blocks
+from dance_ondevice.daemon.rounds.prepare import RoundPart, open_record, with_blocks
 from dance_ondevice.daemon.rounds.probation import comparison_joules
 from dance_ondevice.daemon.rounds.training import RoundClock
 from dance_ondevice.daemon.versions.versions import Live
@@ -125,8 +123,7 @@ def prepare(
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
-    c.store.submit(lambda db: round_record.open_round(db, row, plan)).result()
-    try:
+    with open_record(c, row, plan):
         job = round_job.build(
             config,
             folder,
@@ -150,9 +147,6 @@ def prepare(
             release=release.sha256,
         )
         job_file = write_job(folder, with_blocks(c, job, config))
-    except Exception as error:  # any error: the record must not stay open; the caller reports it
-        round_close.close(c, round_id, "failed", (f"not prepared: {error}",), {})
-        raise
     log.info("fleet round started round=%s version=%d gate=%d", round_id, release.number, len(gate))
     return RoundPart(
         config=config,

@@ -138,8 +138,7 @@ def run(plan: Plan, folder: Path, *, say: Callable[[str], None]) -> IngestReport
 class _Daemon:
     """A daemon that has started and answers."""
 
-    def __init__(self, process: DaemonProcess, facts: DaemonFile) -> None:
-        self.process = process
+    def __init__(self, facts: DaemonFile) -> None:
         self.facts = facts
         self.endpoint = facts.ingest[0]
 
@@ -168,7 +167,7 @@ def _daemon(folder: Path, plan: Plan, drop_fraction: float = 0.3) -> Iterator[_D
     }
     write_config(folder / "config.toml", values)
     with DaemonProcess(folder / "config.toml", folder / "state", folder / "daemon.log") as process:
-        yield _Daemon(process, process.wait_ready(_READY_SECONDS, lambda: None))
+        yield _Daemon(process.wait_ready(_READY_SECONDS, lambda: None))
 
 
 def _four(daemon: _Daemon, scene: Street, plan: Plan, say: Callable[[str], None]) -> Stretch:

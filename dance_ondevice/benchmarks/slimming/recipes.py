@@ -184,10 +184,10 @@ def _fine(epochs: int, about: str, *, frozen: tuple[str, ...] = ()) -> Recipe:
     return Recipe(stages=(stage,), batch_size=4, rate=_FINE_RATE, about=about)
 
 
-def _fine_slimmed(epochs: int, about: str, *, macs: float, importance: Importance = "combined") -> Recipe:
+def _fine_slimmed(epochs: int, about: str, *, macs: float) -> Recipe:
     """Fine-tune whole frames for a few epochs with the first layers frozen, and slim after one of them."""
     first = Stage(epochs=_part(epochs, 0.04), zoom=_DETAIL, frozen=_FIRST)
-    thin = replace(first, epochs=_part(epochs, 0.25), macs_fraction=macs, importance=importance)
+    thin = replace(first, epochs=_part(epochs, 0.25), macs_fraction=macs)
     return Recipe(stages=(first, thin), batch_size=4, rate=1.5, about=about)
 
 

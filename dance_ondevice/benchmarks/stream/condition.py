@@ -30,9 +30,9 @@ class ConditionFollower:
 
     _BASE_CAMERA, _CAMERA = "base domain", "camera"
 
-    def __init__(self, base: Iterable[Figures], rules: ConditionRules | None = None) -> None:
+    def __init__(self, base: Iterable[Figures]) -> None:
         """Learn the model's own condition from some frames of the base domain."""
-        self.rules = rules or ConditionRules()
+        self.rules = ConditionRules()
         self._state = founded(base, self._BASE_CAMERA)
 
     def see(self, frame: Figures) -> Step:

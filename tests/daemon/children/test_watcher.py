@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children import jobs, watcher
 from dance_ondevice.daemon.children.child import out_of_memory
 from dance_ondevice.daemon.children.process import TrainerProcess
 from dance_ondevice.daemon.children.watcher import ChildWatcher, Ended, Limits, resident_bytes
@@ -48,20 +48,19 @@ class Watched:
         self,
         *,
         deadline: float = 1e9,
-        resident_bytes: int = 1 << 60,
         must_stop: Callable[[], str | None] = lambda: None,
         take: Callable[[jobs.Event], None] = lambda event: None,
         procfs: Path = Path("/proc"),
     ) -> Ended:
-        watcher = ChildWatcher(
+        watching = ChildWatcher(
             cpu=self.cpu,
             procfs=procfs,
             stopping=self.stopping,
             monotonic=self._look,
             beat=self._beat,
         )
-        limits = Limits(deadline=deadline, resident_bytes=resident_bytes, must_stop=must_stop)
-        return watcher.run(self.process, limits, take)
+        limits = Limits(deadline=deadline, must_stop=must_stop)
+        return watching.run(self.process, limits, take)
 
 
 @pytest.fixture
@@ -92,8 +91,11 @@ def test_a_child_that_never_got_the_processor_is_told_from_one_that_is_slow(
     assert "waiting for the processor for 231 s (training.priority" in ended.reason
 
 
-def test_a_child_that_grows_ends_at_its_limit_of_memory(watched: Watched) -> None:
-    ended = watched.run(resident_bytes=1)
+def test_a_child_that_grows_ends_at_its_limit_of_memory(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(watcher, "memory_limit", lambda _: 1)
+    ended = watched.run()
     assert ended.limit == "memory"
     assert "more than the 0 MiB that this board can spare" in ended.reason
     assert ended.peak_bytes > 1

@@ -142,9 +142,9 @@ def test_a_board_that_was_away_for_weeks_is_told(server: Server) -> None:
     assert state.state == "refused"
     assert "take a newer one first" in state.reason
     assert server.sync("away").published.number == number
-    assert server.desk.seen_lately() == 4
+    assert server.desk.presence.lately() == 4
     server.clock.at += 30 * DAY
-    assert server.desk.seen_lately() == 0
+    assert server.desk.presence.lately() == 0
     # Having taken the newest, it counts again.
     server.sync("away", lineage=lineage[:1])
     assert server.put("away", offer(0.0, lineage[:1])).state == "waiting"

@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.wire import codec as wire
+from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.masks import Prediction
@@ -363,9 +365,8 @@ def running(tmp_path: Path) -> Iterator[tuple[Predictor, Callable[[int, np.ndarr
     mailbox = LatestFrames()
     predictor = Predictor(
         mailbox=mailbox,
-        publish="tcp://127.0.0.1:*",
+        masks=partial(MaskPublisher, context, "tcp://127.0.0.1:*"),
         instruments=Instruments(CollectorRegistry()),
-        context=context,
         threads=1,
         conditions=sections.Conditions(min_frames=8, probation_every=2),
         estimation=Estimation(tmp_path / ".estimation", NoAccount(), priority="normal"),

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.messages import MaskHeader
+from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.daemon.wire.receiver import AddressInUse
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
@@ -51,9 +53,8 @@ def rig(
     mailbox = LatestFrames()
     predictor = Predictor(
         mailbox=mailbox,
-        publish="tcp://127.0.0.1:*",
+        masks=partial(MaskPublisher, context, "tcp://127.0.0.1:*"),
         instruments=Instruments(CollectorRegistry()),
-        context=context,
         threads=1,
         reuse=True,  # frames without a grey image are not concerned
     )
@@ -163,7 +164,7 @@ def test_a_sender_that_changes_its_name_does_not_fill_the_memory(rig: tuple) -> 
     for seq in range(70):
         mailbox.offer(frame(seq, np.zeros((8, 8, 3), np.uint8), camera=f"cam{seq}"))
         receive()
-    assert len(predictor._explained) == 64
+    assert len(predictor._output._explained) == 64
     assert len(predictor.conditions._used) == 64
 
 
@@ -262,9 +263,8 @@ def test_an_address_in_use_names_the_key(rig: tuple) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     second = Predictor(
         mailbox=mailbox,
-        publish=predictor.endpoint,
+        masks=partial(MaskPublisher, context, predictor.endpoint),
         instruments=Instruments(CollectorRegistry()),
-        context=context,
         threads=1,
     )
     with pytest.raises(AddressInUse, match=r"inference\.publish"):

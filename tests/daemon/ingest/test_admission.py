@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import zmq
-from ingest_harness import PATIENCE, HeldStore, guarded, header, jpeg, label, running
+from ingest_harness import PATIENCE, HeldStore, guarded, header, jpeg, label, label_parts, running
 from keyring import Keyring
 
 from dance_ondevice.daemon.ingest import admission as admissions
@@ -16,7 +16,6 @@ from dance_ondevice.daemon.ingest.admission import Admission
 from dance_ondevice.daemon.security.curve import serve
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import CAMERA_NAME, StatePaths
-from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.receiver import ListenError, Origin
 from dance_ondevice.policies.stream.sender_limits import SenderLimits
 
@@ -54,7 +53,7 @@ def test_a_revoked_client_is_refused_in_the_middle_of_its_connection(store: Stor
 
         # The next look may come right after this message was taken, so that the first may still be good.
         replies = [front.ask(header(seq=seq), jpeg(seq)) for seq in (1, 2)]
-        of_label = front.ask(*wire.label_parts(str(kept.id), label()))
+        of_label = front.ask(*label_parts(str(kept.id), label()))
 
         assert (replies[-1].ok, replies[-1].code, replies[-1].seq) == (False, "revoked", 2)
         assert (of_label.code, of_label.id) == ("revoked", kept.id)
@@ -78,7 +77,7 @@ def test_a_client_may_be_bound_to_the_camera_of_its_name(
         assert door.ask(header(camera="door", seq=1), jpeg(1)).kept
 
         foreign = door.ask(header(camera="front", seq=2), jpeg(2))
-        foreign_label = door.ask(*wire.label_parts(str(sample.id), label()))
+        foreign_label = door.ask(*label_parts(str(sample.id), label()))
         door.socket.send_multipart([b'{"msg": "front"}', jpeg(3)])
         imagezmq = door.socket.recv()
 
@@ -92,7 +91,7 @@ def test_a_client_may_be_bound_to_the_camera_of_its_name(
         assert imagezmq.startswith(b"ERROR the client door")
         assert harness.recorder.refusals == {"foreign_camera": 3}
         assert harness.recorder.frames["front", "rejected"] == 2
-        assert front.ask(*wire.label_parts(str(sample.id), label())).ok
+        assert front.ask(*label_parts(str(sample.id), label())).ok
     assert {path.name for path in paths.samples.iterdir()} == {"front", "door"}
 
 
@@ -288,7 +287,7 @@ def test_names_of_cameras_never_leave_the_state_folder(store: Store, paths: Stat
             client.socket.send_multipart([b'{"msg": "' + ascii(name)[1:-1].encode() + b'"}', jpeg()])
             client.socket.recv()
         for name in ("../../x-1-1", "../dance.db"):
-            assert client.ask(*wire.label_parts(name, label())).code == "unknown_sample"
+            assert client.ask(*label_parts(name, label())).code == "unknown_sample"
     assert set(paths.root.parent.rglob("*")) - set(paths.root.rglob("*")) == outside
     cameras = stored_cameras(paths)
     assert cameras

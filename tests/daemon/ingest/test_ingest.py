@@ -10,12 +10,11 @@ import cv2
 import numpy as np
 import pytest
 import zmq
-from ingest_harness import DROP_SECOND, PATIENCE, header, jpeg, label, picture, running
+from ingest_harness import DROP_SECOND, PATIENCE, header, jpeg, label, label_parts, picture, running
 
 from dance_ondevice.daemon.ingest.cameras import stored_cameras
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.messages import Reply
 from dance_ondevice.daemon.wire.receiver import AddressInUse, ListenError
 from dance_ondevice.images import codec as images
@@ -252,7 +251,7 @@ def test_label_for_an_earlier_frame(store: Store, paths: StatePaths) -> None:
         client = harness.client()
         sample = client.ask(header(), jpeg()).id
 
-        reply = client.ask(*wire.label_parts(sample, label(classes=(4, 255))))
+        reply = client.ask(*label_parts(sample, label(classes=(4, 255))))
 
         assert reply == Reply(v=1, ok=True, id=sample)
         assert harness.recorder.count() == 1
@@ -265,7 +264,7 @@ def test_a_label_of_255_alone_takes_no_place(store: Store, paths: StatePaths) ->
     with running(store) as harness:
         client = harness.client()
         first = client.ask(header(seq=0), jpeg(), label(classes=(4, 255)))
-        empty = client.ask(*wire.label_parts(str(first.id), label(classes=(255,))))
+        empty = client.ask(*label_parts(str(first.id), label(classes=(255,))))
         assert (empty.ok, empty.code) == (False, "label_empty")
         # With a frame it is passed over, and the sender is told.
         second = client.ask(header(seq=1), jpeg(1), label(classes=(255,)))
@@ -304,7 +303,7 @@ def test_label_that_cannot_be_used_is_refused(store: Store, change: dict, code: 
         client = harness.client()
         sample = change.get("sample", client.ask(header(), jpeg()).id)
 
-        reply = client.ask(*wire.label_parts(sample, change.get("png", label())))
+        reply = client.ask(*label_parts(sample, change.get("png", label())))
 
         assert (reply.ok, reply.code, reply.id) == (False, code, sample)
         assert harness.recorder.refusals == {code: 1}

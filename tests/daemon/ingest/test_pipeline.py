@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ingest_harness import DROP_SECOND, KEEP_ALL, PATIENCE, Client, header, jpeg, label, running
+from ingest_harness import DROP_SECOND, KEEP_ALL, PATIENCE, Client, header, jpeg, label, label_parts, running
 from stored import files, rows
 
 from dance_ondevice.daemon.ingest import decision as judge
@@ -21,7 +21,6 @@ from dance_ondevice.daemon.ingest.pipeline import Pipeline
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.system.workers import Workers
-from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.messages import FrameMessage, WireError
 from dance_ondevice.daemon.wire.receiver import Origin
 from dance_ondevice.files import leftover_of
@@ -172,7 +171,7 @@ def test_a_label_finds_the_frame_that_was_sent_just_before_it(
         client = harness.client()
         send(client, 0, jpeg(0))
         encoding.wait_for()
-        client.socket.send_multipart(wire.label_parts("front-1700000000250000-0", label(classes=(4,))))
+        client.socket.send_multipart(label_parts("front-1700000000250000-0", label(classes=(4,))))
         send(client, 1, b"no image")
         assert client.answer().seq == 1, "the label is in work, too, by now"
         encoding.open()

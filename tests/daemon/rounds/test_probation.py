@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 from round_rig import CONFIG, NO_SAMPLES, Rig
+from store_fixtures import running_store
 from torch import nn
 
 from dance_ondevice.daemon.children.process import TrainerProcess
@@ -18,6 +20,7 @@ from dance_ondevice.daemon.rounds import record as round_record
 from dance_ondevice.daemon.rounds.probation import Probation
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
+from dance_ondevice.daemon.versions import first_model
 from dance_ondevice.models import checkpoint
 
 pytestmark = pytest.mark.usefixtures("first_models_at_hand")
@@ -26,22 +29,46 @@ ON_PROBATION = msgspec.structs.replace(CONFIG, promotion=Promotion(probation_sam
 BEFORE = 1_600_000_000.0  # all frames of the street came after it
 
 
-@pytest.fixture
-def trained(rig: Rig, many_steps: None) -> str:
-    """A first version that sees something: it took a round to get there."""
-    outcome = rig.round()
-    assert outcome.outcome == "promoted", outcome.reasons
-    rig.procedure.probation.end()
-    return outcome.version or ""
+LENIENT = msgspec.structs.replace(
+    ON_PROBATION, promotion=msgspec.structs.replace(CONFIG.promotion, probation_samples=8)
+)
+
+
+@pytest.fixture(scope="module")
+def learnt(
+    tmp_path_factory: pytest.TempPathFactory,
+    written_once: Callable[..., None],
+    add_street: Callable[..., list[str]],
+) -> Path:
+    """A state folder whose live version sees something: it took a round to get there.
+
+    The round takes the usual number of steps, since it runs before any test has them cut.
+    """
+    paths = StatePaths(tmp_path_factory.mktemp("learnt"))
+    for folder in (paths.samples, paths.models, paths.rounds):
+        folder.mkdir()
+    with pytest.MonkeyPatch.context() as patched, running_store(paths) as store:
+        patched.setattr(first_model, "_write_fresh", written_once)
+        add_street(store, 24)
+        rig = Rig(paths, store, LENIENT)
+        outcome = rig.round()
+        assert outcome.outcome == "promoted", outcome.reasons
+        rig.procedure.probation.end()
+    return paths.root
 
 
 @pytest.fixture
-def rig(paths: StatePaths, store: Store, add_street: Callable[..., list[str]]) -> Rig:
-    add_street(store, 24)
-    config = msgspec.structs.replace(
-        ON_PROBATION, promotion=msgspec.structs.replace(CONFIG.promotion, probation_samples=8)
-    )
-    return Rig(paths, store, config)
+def rig(learnt: Path, tmp_path: Path) -> Iterator[Rig]:
+    paths = StatePaths(tmp_path / "learnt")
+    shutil.copytree(learnt, paths.root)
+    with running_store(paths) as store:
+        yield Rig(paths, store, LENIENT)
+
+
+@pytest.fixture
+def trained(rig: Rig) -> str:
+    """The live version."""
+    return live(rig)[0]
 
 
 def copy_of(rig: Rig, version: str, *, spoilt: bool) -> str:

@@ -14,9 +14,8 @@ import pytest
 from round_rig import CONFIG, Rig
 from stored import new_sample
 
-from dance_ondevice.daemon.children import jobs
+from dance_ondevice.daemon.children import jobs, watcher
 from dance_ondevice.daemon.config.sections import Promotion
-from dance_ondevice.daemon.rounds import training as round_training
 from dance_ondevice.daemon.rounds.watch import Progress
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
@@ -89,6 +88,9 @@ def test_a_round_that_runs_out_of_joules_is_judged_as_it_is(rig: Rig, monkeypatc
     card = rig.versions.card("v0002")
     assert seen[-1].steps * 2 / 3 <= card["training"]["steps"] < seen[-1].steps
     assert any("ended after" in reason and "joules are short" in reason for reason in outcome.reasons)
+    joules = [each.joules for each in seen if each.joules is not None]
+    assert joules == sorted(joules)
+    assert 0 < joules[-1] <= outcome.gross_joules
 
 
 @pytest.mark.usefixtures("many_steps")
@@ -104,7 +106,7 @@ def test_a_round_that_does_not_fit_the_memory_goes_on_with_smaller_batches(
     rig: Rig, monkeypatch: Any
 ) -> None:
     limits = iter([1 << 40, 1 << 20, 1 << 40])  # for the plan, the first attempt, the second
-    monkeypatch.setattr(round_training, "memory_limit", lambda _: next(limits))
+    monkeypatch.setattr(watcher, "memory_limit", lambda _: next(limits))
     monkeypatch.setattr("dance_ondevice.daemon.rounds.prepare.memory_limit", lambda _: next(limits))
     outcome = rig.round()
     assert outcome.outcome == "promoted", outcome.reasons
@@ -120,7 +122,7 @@ def test_a_round_that_fits_in_no_size_fails_and_says_so(
     add_street(store, 24)
     small = msgspec.structs.replace(CONFIG.training, batch_size=2)
     rig = Rig(paths, store, msgspec.structs.replace(CONFIG, training=small))
-    monkeypatch.setattr(round_training, "memory_limit", lambda _: 1 << 20)
+    monkeypatch.setattr(watcher, "memory_limit", lambda _: 1 << 20)
     outcome = rig.round()
     assert outcome.outcome == "failed"
     assert "cannot be made smaller" in outcome.reasons[0]

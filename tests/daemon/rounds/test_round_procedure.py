@@ -214,7 +214,22 @@ def test_a_round_stopped_before_its_first_step_begins_anew(rig: Rig, paths: Stat
     again.procedure.recover()
     (outcome,) = map(again.procedure.resume, again.procedure.interrupted())
     assert (outcome.outcome, outcome.round) == ("promoted", first.round), outcome.reasons
-    assert steps[0] == 1
+    assert steps[0] == first.steps + 1  # one that was quicker than the stop may have taken its first
+
+
+def test_a_round_whose_job_cannot_be_written_is_on_record_as_failed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> Path:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(round_prepare, "write_job", full)
+    with pytest.raises(OSError, match="No space left"):
+        rig.run()
+    (row,) = rig.rows("select outcome, reasons from rounds")
+    assert row["outcome"] == "failed"
+    assert "not prepared: [Errno 28] No space left on device" in row["reasons"]
+    assert not rig.rows("select * from ledger")
 
 
 def test_a_round_keeps_its_samples_from_the_moment_they_are_looked_up(

@@ -168,7 +168,7 @@ def test_a_trainer_that_ignores_sigterm_is_killed_when_its_grace_is_over(
         ),
         round_id="r1",
         log_file=process.folder / "trainer.log",
-        limits=Limits(deadline=1e9, resident_bytes=1 << 60, must_stop=lambda: None),
+        limits=Limits(deadline=1e9, must_stop=lambda: None),
         on_progress=lambda _: None,
     )
     assert STOP_GRACE_SECONDS <= process.waited <= STOP_GRACE_SECONDS + 2

@@ -94,7 +94,7 @@ def test_extremes_that_are_allowed(seq: int, camera: str) -> None:
 
 
 def test_label_for_an_earlier_frame() -> None:
-    assert wire.parse(wire.label_parts("front-1-7", b"png"), LIMITS) == LabelMessage(
+    assert wire.parse((b'{"v":1,"label_for":"front-1-7"}', b"png"), LIMITS) == LabelMessage(
         sample_id="front-1-7", label=b"png"
     )
 

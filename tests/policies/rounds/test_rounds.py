@@ -206,11 +206,6 @@ def start(**changes: Any) -> StartDecision:
         ({"paused": True, "forced": True}, "paused"),
         ({"window_open": False}, "outside the training window"),
         ({"window_open": False, "window": "01:00-05:00"}, "outside the window 01:00-05:00"),
-        ({"gate_samples": 0}, "no held-out samples yet, on which a candidate could be judged"),
-        (
-            {"gate_samples": 0, "forced": True},
-            "no held-out samples yet, on which a candidate could be judged",
-        ),
         (
             {"window_open": False, "window": "01:00-05:00", "new_labelled": 3},
             "outside the window 01:00-05:00; 3 of 64 new labelled samples",
@@ -225,7 +220,6 @@ def test_no_round_starts_and_all_that_is_in_the_way_is_said(changes: dict[str, o
     ("changes", "reason"),
     [
         ({}, "64 new labelled samples, at least 64 asked for"),
-        ({"gate_samples": 5}, "64 new labelled samples, at least 64 asked for"),
         (
             {"forced": True, "new_labelled": 1, "window_open": False},
             "1 new labelled sample, asked for by the user",
@@ -274,7 +268,6 @@ def test_drift_starts_a_round_with_fewer_samples(changes: dict[str, object], rea
         ({"drifted": ()}, "12 of 36 new labelled samples"),
         ({"paused": True}, "paused"),
         ({"window_open": False}, "outside the training window"),
-        ({"gate_samples": 0}, "no held-out samples yet, on which a candidate could be judged"),
         ({"forced": True, "new_labelled": 0, "drifted": (SOUTH,)}, "0 of 1 new labelled samples"),
     ],
 )
