@@ -76,13 +76,20 @@ def init(
     """
     from dance_ondevice.daemon.security.kit import KitError, write
 
+    # Kits are moved to their boards; whom the server admits stays.
     taken = {path.name for path in (folder / "boards").glob("board*")}
+    taken |= {path.stem for path in (folder / "server" / "clients").glob("board*.key")}
     free = (name for number in itertools.count(1) if (name := f"board{number}") not in taken)
     if boards.isdecimal() and int(boards) > _MOST_BOARDS:
         raise click.UsageError(
             f"--boards {boards} is more than {_MOST_BOARDS:,}: add boards by further calls"
         )
-    names = list(itertools.islice(free, int(boards))) if boards.isdecimal() else None
+    if boards.isdecimal():
+        names = list(itertools.islice(free, int(boards)))
+    else:
+        names = [name.strip() for name in boards.split(",")]
+    if not names or "" in names:
+        raise click.UsageError(f"--boards {boards!r} names no board: give a number, or names with commas")
     address = re.fullmatch(r"tcp://(\S+):(\d+)", endpoint)
     if address is None:
         raise click.UsageError(f"--endpoint {endpoint!r} is not tcp://HOST:PORT")
@@ -101,7 +108,7 @@ def init(
     try:
         made = write(
             folder,
-            names if names is not None else [name.strip() for name in boards.split(",")],
+            names,
             root=root,
             model=source,
             bind=listens,

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
 
+from dance_ondevice import files
 from dance_ondevice.daemon.cli import main
+from dance_ondevice.daemon.security import kit
 from dance_ondevice.daemon.security.kit import open_board, open_server
 from dance_ondevice.daemon.system.state import StatePaths
 
@@ -31,7 +35,15 @@ def test_makes_kits_by_number_and_adds_more(tmp_path: Path) -> None:
     status, said = init(folder, "--boards", "yard, gate")
     assert (status, "yard" in said, "gate" in said) == (0, True, True), said
     status, said = init(folder, "--boards", "yard")
-    assert (status, "is there already" in said) == (1, True), said
+    assert (status, "a board of this fleet already" in said) == (1, True), said
+    # Kits go to their boards; a later call takes no name that the server admits, nor tells to remove its key.
+    shutil.rmtree(folder / "boards")
+    status, said = init(folder, "--boards", "2")
+    assert (status, "board4" in said, "board5" in said) == (0, True, True), said
+    # One that is there and not admitted any more was revoked, and stays what it is.
+    (folder / "server" / "clients" / "board4.key").unlink()
+    status, said = init(folder, "--boards", "board4")
+    assert (status, "move it away" in said) == (1, True), said
     # What would change nothing is not taken in silence.
     status, said = init(folder, "--boards", "1", "--endpoint", "tcp://moved.example:7000")
     assert (status, "kit.json" in said) == (2, True), said
@@ -45,6 +57,8 @@ def test_makes_kits_by_number_and_adds_more(tmp_path: Path) -> None:
     [
         (("--boards", "1", "--endpoint", "server:7000"), "is not tcp://HOST:PORT"),
         (("--boards", "a/b"), "no client name"),
+        (("--boards", "0"), "names no board"),
+        (("--boards", "yard,"), "names no board"),
     ],
 )
 def test_wrong_use_is_told(tmp_path: Path, options: tuple[str, ...], why: str) -> None:
@@ -53,8 +67,49 @@ def test_wrong_use_is_told(tmp_path: Path, options: tuple[str, ...], why: str) -
     assert why in said
 
 
+@pytest.mark.parametrize("grown", [False, True])
+def test_a_disk_that_fills_leaves_no_key_without_its_kit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, grown: bool
+) -> None:
+    """Such a key would admit a board that nobody has, and keep its name from being made again."""
+    folder = tmp_path / "fleet"
+    if grown:
+        assert init(folder, "--boards", "old")[0] == 0
+    written = sorted(folder.rglob("*.key*"))
+
+    def full(path: Path, data: bytes) -> None:
+        if path.parent.name == "gate":
+            raise OSError(28, "No space left on device")
+        files.write_durably(path, data)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(kit, "write_durably", full)
+        status, said = init(folder, "--boards", "yard,gate")
+        assert (status, "No space left" in said) == (1, True), said
+    assert sorted(folder.rglob("*.key*")) == written
+    assert init(folder, "--boards", "yard,gate")[0] == 0
+    assert {"gate", "yard"} <= set(open_server(folder / "server", {}).curve.clients.scan().values())
+
+
+def test_what_a_board_reads_of_its_kit_is_readable_whoever_made_it(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert init(tmp_path / "fleet", "--boards", "1")[0] == 0
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "fleet" / "boards" / "board1").iterdir()}
+    assert modes.pop("board.key_secret") == 0o600
+    assert set(modes.values()) == {0o644}
+
+
 def test_serve_and_join_say_what_is_missing(tmp_path: Path) -> None:
     runner = CliRunner()
+    assert init(tmp_path / "fleet", "--boards", "1")[0] == 0
+    # Each other's kit.
+    done = runner.invoke(main, ["fleet", "serve", "--kit", str(tmp_path / "fleet" / "boards" / "board1")])
+    assert (done.exit_code, "is no server's kit" in done.output) == (1, True), done.output
+    done = runner.invoke(main, ["fleet", "join", "--kit", str(tmp_path / "fleet" / "server"), "--once"])
+    assert (done.exit_code, "is a server's kit" in done.output) == (1, True), done.output
     done = runner.invoke(main, ["fleet", "serve", "--kit", str(tmp_path)])
     assert done.exit_code == 1
     assert "is no server's kit" in done.output

@@ -10,13 +10,18 @@ from pathlib import Path
 
 import fleet_boards
 import msgspec
+import numpy as np
 import pytest
+import safetensors.numpy
 from fleet_boards import Board, KilledError
-from small_fleet import DAY, FIRST, RULES, Clock, Server, name_of, offer, tally
+from small_fleet import DAY, FIRST, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally, write_root
 
 from dance_ondevice.daemon.rounds.fleet.box import Ballot, Judged, offer_words
+from dance_ondevice.daemon.rounds.fleet.joining import own_release
 from dance_ondevice.daemon.rounds.fleet.releases import BoxError
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import fleet_messages as messages
+from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, encode_card, read_card
 
 NAMES = ("front", "gate", "yard")
 #: Kills of boards and server; `make faults` asks for more.
@@ -265,6 +270,26 @@ def test_a_board_makes_a_release_of_what_it_has(server: Server, boards: dict[str
     assert news is not None
     assert news.offer is not None
     assert news.offer.state == "waiting"
+
+
+def test_a_first_model_that_was_written_anew_is_the_root_still(tmp_path: Path) -> None:
+    """A daemon writes its first model with channel numbers: its file is another one than the root's."""
+    paths = StatePaths(tmp_path)
+    paths.models.mkdir()
+    folder = write_root(paths.models / "v0001")
+    paths.live_file.write_text('{"version": "v0001", "previous": "v0001", "frozen": "v0001"}')
+    numbers = {f"origin/{name}/out": np.arange(layer.channels[1]) for name, layer in ROOT.layers.items()}
+    data = safetensors.numpy.save({**{f"model/{n}": t for n, t in TENSORS.items()}, **numbers})
+    (folder / TENSORS_FILE).write_bytes(data)
+    channels = {name: layer.channels for name, layer in ROOT.layers.items()}
+    card = replace(read_card(folder), sha256=name_of(data), channels=channels)
+    (folder / CARD_FILE).write_bytes(encode_card(card))
+    assert own_release(paths, ROOT) == FIRST
+    # One that has lost channels, or goes back to another model, is none.
+    (folder / CARD_FILE).write_bytes(encode_card(replace(card, channels={**channels, "stem": (3, 5, 1)})))
+    assert own_release(paths, ROOT) is None
+    (folder / CARD_FILE).write_bytes(encode_card(replace(card, root="b" * 64)))
+    assert own_release(paths, ROOT) is None
 
 
 @pytest.mark.parametrize("missed", [1, 3])
