@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, H
         live: Returns the live version.
     """
     box = part.box
+    # Of the daemon, not of the link: `fleet join --once` beside the link is no second board.
+    session = secrets.token_hex(8)
 
     def state(_: Mapping[str, object]) -> dict[str, Any]:
         facts, now = box.snapshot().facts, live()
@@ -49,6 +52,7 @@ def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, H
             "offer": facts.offer,
             "refused": refused[-1] if refused else "",
             "program": __version__,
+            "session": session,
         }
 
     def offer(query: Mapping[str, object]) -> dict[str, Any]:

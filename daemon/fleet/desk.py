@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from dance_ondevice.daemon.fleet.doubles import Doubles
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
 from dance_ondevice.daemon.fleet.making import Base, Made, Source, Work, master_bytes
+from dance_ondevice.daemon.fleet.presence import Presence
 from dance_ondevice.daemon.fleet.roster import Tallies, roster
 from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, used_by
 from dance_ondevice.daemon.wire import fleet_messages as messages
@@ -32,10 +33,6 @@ __all__ = ["Desk", "open_desk"]
 log = logging.getLogger(__name__)
 
 _NAME = re.compile(r"[0-9a-f]{64}")
-#: A board that was not heard of for so long is not waited for.
-_LATELY_S = 7 * 86400.0
-#: How often boards are counted: every request asks how many there are.
-_COUNT_EVERY_S = 10.0
 #: How often it is written down that a board was heard of.
 _SEEN_EVERY_S = 3600.0
 #: Seconds after which a board tries again what the server's disk could not take.
@@ -69,8 +66,9 @@ class Desk:
         sync_seconds: float,
         now: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
+        admitted: Callable[[], Collection[str] | None] = lambda: None,
     ) -> None:
-        """``now`` is the wall clock in seconds; ``shelf`` is open."""
+        """``now`` is the wall clock in seconds; ``shelf`` is open; ``admitted`` as for ``Presence``."""
         self._shelf = shelf
         self._root = root
         self._rules = rules
@@ -80,9 +78,9 @@ class Desk:
         self._doubles = Doubles(monotonic)
         #: The candidate, and since when this process knows it.
         self._asking = (-1, 0.0)
-        self._seen: dict[str, float] = {name: facts.seen_at for name, facts in shelf.boards.items()}
-        #: When boards were counted, how many were known then, and how many of them were heard of lately.
-        self._lately = (0.0, -1, 0)
+        self.presence = Presence({n: facts.seen_at for n, facts in shelf.boards.items()}, now, admitted)
+        #: Since when this process knows each offer that waits, by the monotonic clock.
+        self._waiting: dict[str, float] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         #: The release that was decoded last: most offers are counted from the newest.
         self._decoded: tuple[str, Mapping[str, Array]] = ("", {})
@@ -122,7 +120,8 @@ class Desk:
                 case messages.Score():
                     return self._score(board, ask), b""
                 case messages.Who():
-                    return roster(self._shelf, self._seen, self.tallies, ask.id, self._now()), b""
+                    heard_at = self.presence.heard_at()
+                    return roster(self._shelf, heard_at, self.tallies, ask.id, self._now()), b""
         except OSError as error:
             self.tallies.refused["disk"] += 1
             log.warning("cannot serve board=%s error=%s", board, error)
@@ -154,7 +153,7 @@ class Desk:
             voted=candidate is not None and board in candidate.votes,
             offer=self._state(board, ask.offer) if ask.offer else None,
             set_back=bool(has) and self._shelf.number_of(has) is None,
-            next_s=max(self._sync_seconds, self.seen_lately() / _MOST_SYNCS),
+            next_s=max(self._sync_seconds, self.presence.lately() / _MOST_SYNCS),
             speaks=messages.SPEAKS,
             changes=self._changes(),
         )
@@ -308,8 +307,10 @@ class Desk:
         votes = [
             Vote(board=board, candidate=vote.candidate, published=vote.published)
             for board, vote in candidate.votes.items()
+            if self.presence.admits(board)
         ]
-        found = decide(self._rules, votes, volunteers=self.seen_lately(), waited_s=self._waited(candidate))
+        waited_s = self._waited(candidate)
+        found = decide(self._rules, votes, volunteers=self.presence.lately(), waited_s=waited_s)
         if found.outcome != "wait":
             changed = msgspec.structs.replace(
                 candidate, status=found.outcome, reason=found.reason, miou=found.candidate
@@ -327,14 +328,24 @@ class Desk:
         here = self._monotonic() - self._asking[1]
         return max(here, self._now() - candidate.made_at) if here >= _LEAST_VOTE_S else here
 
+    def waiting(self) -> dict[str, BoardFacts]:
+        """The boards of the fleet whose offer waits for a version."""
+        return {name: f for name, f in self._shelf.waiting().items() if self.presence.admits(name)}
+
     def work(self) -> Work | None:
         """The version that is to be made now; None while none is due or one is being judged."""
         shelf = self._shelf
         if shelf.candidate is not None:
             return None
-        now, waiting = self._now(), shelf.waiting()
-        waits = [Waiting(name, max(0.0, now - facts.arrived_at)) for name, facts in waiting.items()]
-        if not due(self._rules, waits, self.seen_lately()):
+        waiting = self.waiting()
+        now, here = self._now(), self._monotonic()
+        # By the calendar too, which a restart does not begin anew, but which may have been ahead.
+        self._waiting = {f.offer: self._waiting.get(f.offer, here) for f in waiting.values()}
+        waits = [
+            Waiting(name, max(here - self._waiting[facts.offer], now - facts.arrived_at))
+            for name, facts in waiting.items()
+        ]
+        if not due(self._rules, waits, self.presence.lately()):
             return None
         sources = tuple(
             self._source(name, facts)
@@ -365,6 +376,10 @@ class Desk:
             behind=self._behind(facts.base),
         )
 
+    def drop(self, path: Path) -> None:
+        """See ``Shelf.drop``."""
+        self._shelf.drop(path)
+
     def made(self, made: Made) -> None:
         """Take in a version that was made: from now on its offers are used.
 
@@ -388,19 +403,9 @@ class Desk:
             facts.number, len(facts.offers), facts.shortened,
         )  # fmt: skip
 
-    def seen_lately(self) -> int:
-        """Boards that were heard of within a week."""
-        now, (counted_at, boards, count) = self._now(), self._lately
-        if boards != len(self._seen) or not 0 <= now - counted_at < _COUNT_EVERY_S:
-            count = sum(now - at <= _LATELY_S for at in list(self._seen.values()))
-            self._lately = (now, len(self._seen), count)
-        return count
-
     def _heard(self, board: str, *, has: str, refuses: str) -> None:
         now, facts = self._now(), self._shelf.boards.get(board, BoardFacts())
-        if not 0 <= now - self._seen.get(board, 0.0) <= _LATELY_S:
-            self._lately = (0.0, -1, 0)  # it counts again from now on
-        self._seen[board] = now
+        self.presence.heard(board)
         stale = not 0 <= now - facts.seen_at < _SEEN_EVERY_S
         if stale or (facts.has, facts.refuses) != (has, refuses):
             changed = msgspec.structs.replace(facts, seen_at=now, has=has, refuses=refuses)
@@ -424,8 +429,9 @@ def open_desk(
     sync_seconds: float,
     now: Callable[[], float],
     monotonic: Callable[[], float] = time.monotonic,
+    admitted: Callable[[], Collection[str] | None] = lambda: None,
 ) -> tuple[Shelf, Desk]:
-    """Open a server's state folder.
+    """Open a server's state folder; ``admitted`` names the boards whose keys are known, None for all.
 
     Raises:
         ShelfError: A file is damaged.
@@ -433,6 +439,8 @@ def open_desk(
     """
     shelf = Shelf(folder)
     shelf.open()
-    desk = Desk(shelf, root, rules, sync_seconds=sync_seconds, now=now, monotonic=monotonic)
+    desk = Desk(
+        shelf, root, rules, sync_seconds=sync_seconds, now=now, monotonic=monotonic, admitted=admitted
+    )
     desk.begin(tensors)
     return shelf, desk

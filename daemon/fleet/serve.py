@@ -69,7 +69,13 @@ def serve(
         _, tensors, _ = read_arrays(kit.model)
         rules = kit.settings.rules
         shelf, desk = open_desk(
-            state, kit.root, tensors, rules, sync_seconds=kit.settings.sync_seconds, now=now
+            state,
+            kit.root,
+            tensors,
+            rules,
+            sync_seconds=kit.settings.sync_seconds,
+            now=now,
+            admitted=lambda: kit.curve.clients.names,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, 64)
@@ -109,8 +115,8 @@ def _facts(shelf: Shelf, server: FleetServer) -> ServerFacts:
     """Facts of the server's thread, read by another: one may be a moment older than the next."""
     published, tallies = shelf.published, server.desk.tallies
     return ServerFacts(
-        boards=server.desk.seen_lately(),
-        waiting=len(shelf.waiting()),
+        boards=server.desk.presence.lately(),
+        waiting=len(server.desk.waiting()),
         published=published.number,
         published_at=published.made_at,
         making_seconds=server.maker.seconds,

@@ -82,11 +82,11 @@ class Shelf:
             (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in (self.making, self._going):
             shutil.rmtree(left, ignore_errors=True)
-        for folder in sorted((self.folder / "versions").iterdir()):
+        for folder in _folders(self.folder / "versions"):
             _sweep(folder)
             facts = _read(folder / _FACTS, VersionFacts)
             self.versions[facts.number] = facts
-        for folder in sorted((self.folder / "boards").iterdir()):
+        for folder in _folders(self.folder / "boards"):
             _sweep(folder)
             # Without facts a board's first offer was not yet admitted.
             exists = (folder / _FACTS).exists()
@@ -194,6 +194,17 @@ class Shelf:
         self._part(board, facts.offer).unlink(missing_ok=True)
         self._tidy_board(board)
 
+    def drop(self, path: Path) -> None:
+        """Let go of the damaged file of an offer; one that waits is then asked for again.
+
+        Raises:
+            OSError: The disk is full or fails.
+        """
+        facts = self.boards.get(path.parent.name)
+        if facts is not None and facts.offer == path.stem:
+            self.note(path.parent.name, msgspec.structs.replace(facts, offer=""))
+        path.unlink(missing_ok=True)
+
     def note(self, board: str, facts: BoardFacts) -> None:
         """Keep what is known of a board.
 
@@ -298,6 +309,11 @@ class Shelf:
 def used_by(facts: BoardFacts, base: int) -> UsedOffer | None:
     """The offer that a board's next change is counted from, if it goes on from the same version."""
     return facts.used if facts.used is not None and facts.used.base == base else None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in one, but hidden ones: programs that copy and show folders leave files of their own."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _sweep(folder: Path) -> None:

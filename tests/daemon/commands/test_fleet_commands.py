@@ -13,6 +13,10 @@ from click.testing import CliRunner
 
 from dance_ondevice import files
 from dance_ondevice.daemon.cli import main
+from dance_ondevice.daemon.commands.fleet import processes
+from dance_ondevice.daemon.config.load import ConfigError
+from dance_ondevice.daemon.control.client import NotRunning
+from dance_ondevice.daemon.control.fleet import SOCKET_VARIABLE
 from dance_ondevice.daemon.security import kit
 from dance_ondevice.daemon.security.kit import open_board, open_server
 from dance_ondevice.daemon.system.state import StatePaths
@@ -116,6 +120,25 @@ def test_serve_and_join_say_what_is_missing(tmp_path: Path) -> None:
     done = runner.invoke(main, ["fleet", "join", "--kit", str(tmp_path / "none"), "--once"])
     assert done.exit_code == 1
     assert "boards/NAME" in done.output
+
+
+def test_a_link_lives_through_an_edit_of_the_configuration(tmp_path: Path) -> None:
+    """It would end with the status after which systemd does not start it again, and the board fall silent."""
+    config = tmp_path / "board.toml"
+    config.write_text(f'[daemon]\nstate_dir = "{tmp_path}"\n')
+    socket = processes._fleet_socket(config, None)
+    config.write_text("[daemon]\nnonsense = 1\n")
+    with pytest.raises(NotRunning, match="it does not run on"):
+        socket()
+    # What is wrong from the start is told as anywhere.
+    with pytest.raises(ConfigError, match="nonsense"):
+        processes._fleet_socket(config, None)
+
+
+def test_a_link_says_whose_socket_it_looks_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(SOCKET_VARIABLE, str(tmp_path / "fleet.sock"))
+    with pytest.raises(NotRunning, match=r"fleet\.kit is not set"):
+        processes._fleet_socket(None, None)()
 
 
 def test_a_board_that_has_offered_nothing_says_what_that_waits_for(run, serve, paths: StatePaths) -> None:

@@ -16,6 +16,7 @@ import safetensors.numpy
 from fleet_boards import Board, KilledError
 from small_fleet import DAY, FIRST, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally, write_root
 
+from dance_ondevice.daemon.fleet.relay import Relay
 from dance_ondevice.daemon.rounds.fleet.box import Ballot, Judged, offer_words
 from dance_ondevice.daemon.rounds.fleet.joining import own_release
 from dance_ondevice.daemon.rounds.fleet.releases import BoxError
@@ -216,6 +217,20 @@ def test_a_replaced_board_begins_anew(server: Server, boards: dict[str, Board], 
     state = server.sync("front", data=offer(0.3)).offer
     assert state is not None
     assert state.state == "waiting"
+
+
+def test_a_second_link_of_one_board_is_no_second_board(
+    server: Server, boards: dict[str, Board], tmp_path: Path
+) -> None:
+    """As of `fleet join --once`, by hand beside the unit; a copied card has a daemon of its own."""
+    front = boards["front"]
+    by_hand = Relay(front._daemon, front)
+    for _ in range(4):
+        assert front.turn().trouble == ""
+        assert by_hand.turn().trouble == ""
+    copied = Board("front", tmp_path / "copied", server, server.clock)
+    troubles = [each.turn().trouble for _ in range(3) for each in (copied, front)]
+    assert "two boards use the kit of front" in troubles[-1]
 
 
 def test_damaged_files_of_the_board_are_fetched_again(server: Server, boards: dict[str, Board]) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 from small_fleet import ROOT, RULES, Clock, Server, name_of, offer
 
 from dance_ondevice.daemon.fleet.link import Link, NoServer, Refused
+from dance_ondevice.daemon.fleet.making import DamagedOfferError, Made
 from dance_ondevice.daemon.fleet.rates import Rates
 from dance_ondevice.daemon.fleet.server import FleetServer, Maker
 from dance_ondevice.daemon.security import kit
@@ -85,15 +88,15 @@ def test_a_board_is_known_by_its_key(
     big = messages.OfferRef(id="0" * 64, size=messages.PIECE)
     with pytest.raises(Refused, match="an offer has at most"):
         front.ask(messages.Put(id=0, offer=big, offset=0), b"x" * messages.PIECE)
-    # A stranger gets no answer at all.
+    # A stranger gets no answer at all, and need not wait to learn why.
     public, secret = zmq.curve_keypair()
     known = kit.open_board(kits.boards["front"], {}).curve
-    stranger = link(curve=ClientCurve(KeyPair(public, secret), known.server_key), seconds=1.0)
-    with pytest.raises(NoServer, match="does not answer"):
+    stranger = link(curve=ClientCurve(KeyPair(public, secret), known.server_key))
+    with pytest.raises(NoServer, match="does not know this board's key"):
         stranger.ask(SYNC)
     # Nor does a server that is another one get a request.
     impostor = link(curve=ClientCurve(known.pair, public), seconds=1.0)
-    with pytest.raises(NoServer, match="does not answer"):
+    with pytest.raises(NoServer, match="is not the server of this kit"):
         impostor.ask(SYNC)
     # A revoked board is told so, at the latest at the next look at the folder.
     (kits.server / "clients" / "yard.key").unlink()
@@ -149,12 +152,60 @@ def test_endpoints_may_be_ipv6_and_a_wrong_one_is_told(kits: kit.Written, tmp_pa
     try:
         with Link(server.endpoint, board) as front:
             assert front.ask(SYNC)[0].published.number == 0
+        # So may names; of several addresses each has its turn.
+        port = int(server.endpoint.rpartition(":")[2])
+        family, stream = socket.AF_INET6, socket.SOCK_STREAM
+        found = [
+            (socket.AF_INET, stream, 6, "", ("127.0.0.1", port)),
+            (family, stream, 6, "", ("::1", port, 0, 0)),
+        ]
+        name = f"tcp://fleet.example.org:{port}"
+        with Link(name, board, answer_seconds=1.0, resolve=lambda *_, **__: found) as front:
+            with pytest.raises(NoServer, match="cannot be reached"):
+                front.ask(SYNC)
+            assert front.ask(SYNC)[0].published.number == 0
     finally:
         assert server.stop()
         assert zap.stop()
         context.term()
     with Link("fleet.example.org:5590", board) as front, pytest.raises(NoServer, match=r"kit\.json"):
         front.ask(SYNC)
+
+    def unknown(*_: object, **__: object) -> list[Any]:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    with (
+        Link("tcp://fleet.example.org:1", board, resolve=unknown) as front,
+        pytest.raises(NoServer, match=r"the name fleet\.example\.org is not known here"),
+    ):
+        front.ask(SYNC)
+
+
+def test_a_damaged_offer_is_let_go_of(kits: kit.Written, tmp_path: Path) -> None:
+    """Its board hands it in again; until then averaging would fail on it each time."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    found = Server(tmp_path / "state", Clock())
+    found.put("front", offer(1.0))
+    path = found.shelf.offer("front", name_of(offer(1.0)))
+    path.write_bytes(b"x")
+
+    class Broken(Maker):
+        def result(self) -> Made | Exception | None:
+            return DamagedOfferError(path)
+
+    curve = kit.open_server(kits.server, {}).curve
+    server = FleetServer(
+        context,
+        "tcp://127.0.0.1:*",
+        curve,
+        found.desk,
+        lambda wake: Broken(ROOT, RULES, on_done=wake),
+        most_requests=4.0,
+    )
+    server._look()
+    assert (found.desk.waiting(), path.exists()) == ({}, False)
+    assert found.put("front", offer(1.0)).state == "waiting"
+    context.term()
 
 
 def test_what_is_no_request_is_refused(server: FleetServer, link: Callable[..., Link]) -> None:
