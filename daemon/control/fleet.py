@@ -113,6 +113,7 @@ def report(part: FleetPart, live: Live | None) -> dict[str, Any]:
         "offered": facts.offered or None,
         "offer": offer_words(news.offer if news else None),
         "heard_at": part.box.heard_at or None,
+        "quiet": part.box.quiet,
         "set_back": bool(news and news.set_back),
         "judged": facts.judged,
         "sent_bytes": found.sent,

@@ -11,8 +11,8 @@ from dance_ondevice.policies.fleet.rules import miou_of
 
 __all__ = ["Tallies", "roster"]
 
-#: Boards that are named at most, those heard of last.
-_NAMED = 100
+#: Boards that are named at most, those heard of last: so many fit into one message.
+_NAMED = 500
 
 
 class Tallies:

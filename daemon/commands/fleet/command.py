@@ -157,7 +157,7 @@ def status(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
         ("published", "unknown" if found["published"] is None else f"version {found['published']}"),
         ("scored by volunteers", f"version {found['candidate']}" if found["candidate"] else "none"),
         ("offered", _offered(found, told["rounds"].get("probation"))),
-        ("server heard of", _clock(heard) if heard else "never"),
+        ("server heard of", _heard(heard, quiet=found.get("quiet", False) and not found["trouble"])),
         ("sent / received", f"{found['sent_bytes'] / 1e6:.2f} / {found['received_bytes'] / 1e6:.2f} MB"),
         ("trouble", found["trouble"] or "none"),
     ]
@@ -175,6 +175,14 @@ def _offered(found: dict[str, Any], probation: str | None) -> str:
     if found["offered"]:
         return f"{found['offered']}: {found['offer']}"
     return f"nothing yet: {probation or 'that begins with the first round that is promoted'}"
+
+
+def _heard(at: float | None, *, quiet: bool) -> str:
+    """When the server was heard of; where nothing tries to any more, what to look at."""
+    words = _clock(at) if at else "never"
+    if at and not quiet:
+        return words
+    return f"{words}: `dance-ondevice fleet join` carries the files, as the service dance-ondevice-fleet"
 
 
 def _clock(at: float) -> str:

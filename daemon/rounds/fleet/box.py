@@ -33,6 +33,8 @@ _FACTS, _OFFER, _RELEASES = "box.json", "offer.safetensors", "releases"
 _REMEMBERED = 32
 #: How often it is asked who is in the fleet, and for how long after a person looked at it more often, s.
 _WHO_EVERY_S, _LOOKING_S = 6 * 3600.0, 900.0
+#: The link tries again every ten minutes at least.
+_QUIET_S = 3600.0
 #: Releases that were taken and are kept: the next offer is counted from one, also after a rollback.
 _TAKEN_KEPT = 2
 
@@ -288,6 +290,15 @@ class Box:
     def heard_at(self) -> float:
         """When the server was heard of last, s since the epoch; 0 if never."""
         return self._heard_at
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the server was heard of once, and not for three turns and an hour: the link may not run."""
+        with self._lock:
+            news = self._facts.news
+            if news is None or not self._heard_at:
+                return False
+            return self._now() - self._heard_at > max(_QUIET_S, 3 * news.next_s)
 
     def release(self, sha256: str) -> Path:
         """The file of a release, which may not be there."""

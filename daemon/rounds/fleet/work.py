@@ -317,8 +317,8 @@ def _of_another_root(live: Live, root: Root) -> str:
         return ""
     return (
         f"this board's model {live.pointer.version} goes back to {found[:12]}, the fleet's to "
-        f"{root.sha256[:12]}: it takes part again after `models rollback` or `models promote` to a version of "
-        "that, or in a fleet of its own (`fleet init --model`)"
+        f"{root.sha256[:12]}: it takes part again after `models rollback` or `models promote` to a version "
+        "of that, or in a fleet of its own (`fleet init --model`)"
     )
 
 

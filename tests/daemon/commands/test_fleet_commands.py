@@ -144,9 +144,12 @@ def test_a_link_says_whose_socket_it_looks_for(tmp_path: Path, monkeypatch: pyte
 def test_a_board_that_has_offered_nothing_says_what_that_waits_for(run, serve, paths: StatePaths) -> None:
     found: dict[str, Any] = {"root": "abc", "version": 0, "published": 0, "candidate": None, "offered": None}
     found |= {"heard_at": None, "sent_bytes": 0, "received_bytes": 0, "trouble": None, "set_back": False}
+    found["quiet"] = False
     rounds: dict[str, str | None] = {"probation": "v0002 is on probation: 0 of 8 new samples"}
     serve({"status": lambda _: {"fleet": {**found, "judged": []}, "rounds": rounds}})
     status = ("fleet", "status", "--state-dir", str(paths.root))
     assert "nothing yet: v0002 is on probation: 0 of 8 new samples" in run(*status).stdout
     rounds["probation"] = None
+    found |= {"heard_at": 1e9, "quiet": True}
+    assert "fleet join" in run(*status).stdout
     assert "nothing yet: that begins with the first round" in run(*status).stdout

@@ -82,6 +82,7 @@ def test_a_version_comes_back(server: Server, boards: dict[str, Board]) -> None:
         assert offer_words(news.offer).startswith("used in version 1")
         board.take(news.published.sha256)
         board.restart()  # what is known survives
+        assert not board.box.quiet
         assert board.box.snapshot().facts.news == news
         # Neither side keeps what nobody needs any more.
         assert len(list((board.folder / "releases").iterdir())) == 1
@@ -167,6 +168,11 @@ def test_days_away_and_back(server: Server, boards: dict[str, Board]) -> None:
     assert news.offer is not None
     assert news.offer.state == "waiting", "its base is three versions old, which still counts"
     assert away.box.snapshot().trouble == ""
+    # Where the link does not run, nobody tells of a trouble.
+    server.clock.at += DAY
+    assert away.box.quiet
+    away.turn()
+    assert not away.box.quiet
 
 
 def test_a_full_disk_of_the_board_is_told_and_mended(server: Server, boards: dict[str, Board]) -> None:
