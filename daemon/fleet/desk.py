@@ -173,14 +173,17 @@ class Desk:
 
     def _state(self, board: str, ref: messages.OfferRef) -> messages.OfferState:
         facts, offer = self._shelf.boards.get(board, BoardFacts()), ref.id
-        version = self._shelf.version_of(board, offer)
+        version = self._shelf.version_of(offer)
         if version is not None:
+            self._shelf.adopt(board, offer)
             return messages.OfferState(
                 id=offer,
                 state=_STATES[version.status],
                 version=version.number,
                 reason=version.reason,
             )
+        if facts.used is not None and facts.used.id == offer:
+            return messages.OfferState(id=offer, state="used")
         if facts.offer == offer:
             return messages.OfferState(
                 id=offer, state="refused" if facts.refused else "waiting", reason=facts.refused

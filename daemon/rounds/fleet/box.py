@@ -356,7 +356,7 @@ def offer_words(state: OfferState | None) -> str:
         "unknown": "on its way",
         "waiting": "waits for a version",
         "judging": f"in version {state.version}, which volunteers score",
-        "used": f"used in version {state.version}",
+        "used": f"used in version {state.version}" if state.version else "used in an earlier version",
         "declined": f"in version {state.version}, which was not published",
         "refused": "refused",
     }[state.state]

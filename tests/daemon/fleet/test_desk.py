@@ -286,6 +286,49 @@ def test_what_a_revoked_board_has_left_counts_no_more(server: Server) -> None:
     assert found.outcome == "published"
 
 
+def test_a_board_with_another_kit_adds_nothing_twice(server: Server) -> None:
+    """It has another name then, and the model that it offered under the old one; so has a copied card."""
+    for board in BOARDS:
+        server.put(board, offer(0.1 + 0.01 * BOARDS.index(board)))
+    server.publish("front", "gate")
+    state = server.sync("renamed", data=offer(0.1)).offer
+    assert state is not None
+    assert (state.state, state.version) == ("used", 1)
+    assert server.desk.waiting() == {}
+    server.restart()
+    for board in ("gate", "yard", "renamed"):
+        server.put(board, offer(0.3))
+    work = server.desk.work()
+    assert work is not None
+    (source,) = [each for each in work.sources if each.used.board == "renamed"]
+    assert source.counted_from is not None
+    assert source.counted_from.read_bytes() == offer(0.1)
+    server.publish("renamed", "gate")
+    # A board that is away for good leaves files, which may be removed.
+    shutil.rmtree(server.folder / "boards" / "front")
+    server.restart()
+    for board in ("gate", "yard", "renamed"):
+        server.put(board, offer(0.4))
+    server.publish("gate", "yard")
+
+
+def test_an_offer_that_was_used_long_ago_waits_no_more(server: Server) -> None:
+    """Of versions the newest are kept; what an older one was made of is known still."""
+    server.put("yard", offer(0.3))
+    lineage: list[str] = []
+    for number in range(RULES.oldest_base + 4):
+        for board in ("front", "gate"):
+            server.put(board, offer(0.01 * number + 0.001 * len(board), lineage[:1]))
+        server.clock.at += RULES.longest_wait_s
+        lineage.insert(0, server.publish("front", "gate"))
+    assert 1 not in server.shelf.versions
+    state = server.sync("yard", data=offer(0.3)).offer
+    assert state is not None
+    assert (state.state, server.desk.waiting()) == ("used", {})
+    server.restart()
+    assert server.desk.waiting() == {}
+
+
 def test_a_clock_that_was_ahead_keeps_no_offer_waiting(server: Server) -> None:
     server.clock.at += 3000 * DAY
     for board in ("front", "gate"):
