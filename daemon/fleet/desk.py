@@ -17,6 +17,7 @@ import msgspec
 from dance_ondevice.daemon.fleet.doubles import Doubles
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
 from dance_ondevice.daemon.fleet.making import Base, Made, Source, Work, master_bytes
+from dance_ondevice.daemon.fleet.news import changes_told, told
 from dance_ondevice.daemon.fleet.presence import Presence
 from dance_ondevice.daemon.fleet.roster import Tallies, roster
 from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, used_by
@@ -44,8 +45,6 @@ _DOUBLE_RETRY_S = 600.0
 _LEAST_VOTE_S = 3600.0
 #: With ever more boards each asks less often, so that all together ask no more than so often in a second.
 _MOST_SYNCS = 10.0
-#: Published versions whose changes boards are told: a longer chain has more bytes than the newest release.
-_CHANGES_TOLD = 4
 
 _STATES: Mapping[VersionStatus, messages.OfferStateName] = {
     "candidate": "judging",
@@ -148,27 +147,14 @@ class Desk:
         published, candidate = self._shelf.published, self._shelf.candidate
         return messages.Synced(
             id=ask.id,
-            published=_release(published),
-            candidate=_release(candidate) if candidate is not None else None,
+            published=told(published),
+            candidate=told(candidate) if candidate is not None else None,
             voted=candidate is not None and board in candidate.votes,
             offer=self._state(board, ask.offer) if ask.offer else None,
             set_back=bool(has) and self._shelf.number_of(has) is None,
             next_s=max(self._sync_seconds, self.presence.lately() / _MOST_SYNCS),
             speaks=messages.SPEAKS,
-            changes=self._changes(),
-        )
-
-    def _changes(self) -> tuple[messages.Change, ...]:
-        """What makes the newest releases of those before."""
-        shelf = self._shelf
-        newest = sorted(
-            (v for v in shelf.versions.values() if v.status == "published"), key=lambda v: -v.number
-        )[:_CHANGES_TOLD]
-        told = [shelf.candidate, *newest]
-        return tuple(
-            messages.Change(release=v.sha256, base=v.change.base, sha256=v.change.sha256, size=v.change.size)
-            for v in told
-            if v is not None and v.change is not None
+            changes=changes_told(self._shelf),
         )
 
     def _state(self, board: str, ref: messages.OfferRef) -> messages.OfferState:
@@ -417,10 +403,6 @@ class Desk:
     def _refused(self, ask: messages.Ask, reason: str) -> messages.Refusal:
         self.tallies.refused["request"] += 1
         return messages.Refusal(id=ask.id, reason=reason)
-
-
-def _release(facts: VersionFacts) -> messages.Release:
-    return messages.Release(number=facts.number, sha256=facts.sha256, size=facts.size)
 
 
 def open_desk(
