@@ -72,6 +72,7 @@ class BoxFacts(msgspec.Struct, frozen=True, kw_only=True):
         news: The server's last news, and when they came, s since the epoch.
         judged: Releases that this board has judged, oldest first.
         ballot: Counts that the server has not yet got.
+        given: Counts that it got last; one that was restored from a backup asks for them again.
     """
 
     offer: OfferRef | None = None
@@ -80,6 +81,7 @@ class BoxFacts(msgspec.Struct, frozen=True, kw_only=True):
     heard_at: float = 0.0
     judged: tuple[Judged, ...] = ()
     ballot: Ballot | None = None
+    given: Ballot | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +211,9 @@ class Box:
             news = msgspec.structs.replace(news, id=0)
             before = self._facts.news
             now = self._now()
+            given = self._facts.given
+            if news.candidate and given and not news.voted and given.sha256 == news.candidate.sha256:
+                self._keep(msgspec.structs.replace(self._facts, ballot=given, given=None))
             # Once an hour is enough for what only says that the server is there.
             if news != before or not 0 <= now - self._facts.heard_at < 3600.0:
                 self._keep(msgspec.structs.replace(self._facts, news=news, heard_at=now))
@@ -283,8 +288,10 @@ class Box:
             OSError: The disk is full or fails.
         """
         with self._lock:
-            if self._facts.ballot != ballot:
-                self._keep(msgspec.structs.replace(self._facts, ballot=ballot))
+            before = self._facts.ballot
+            if before != ballot:
+                given = self._facts.given if before is None else before
+                self._keep(msgspec.structs.replace(self._facts, ballot=ballot, given=given))
 
     @property
     def heard_at(self) -> float:

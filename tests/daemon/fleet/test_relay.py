@@ -362,6 +362,34 @@ def test_without_its_base_a_board_gets_whole_versions(
     assert kept == [f"{published}.safetensors"]
 
 
+def test_a_server_from_a_backup_gets_the_counts_again(
+    server: Server, boards: dict[str, Board], tmp_path: Path
+) -> None:
+    """Boards score a version once; what the server has lost of that would be missing for ever."""
+    for board in boards.values():
+        board.box.offer("v0002", offer(0.1))
+        board.turn()
+    assert server.make()
+    shutil.copytree(server.folder, tmp_path / "backup")
+    front = boards["front"]
+    front.turn()
+    assert vote(front)
+    front.turn()
+    front.turn()
+    assert front.box.snapshot().facts.ballot is None
+    assert server.shelf.candidate is not None
+    assert set(server.shelf.candidate.votes) == {"front"}
+    shutil.rmtree(server.folder)
+    shutil.copytree(tmp_path / "backup", server.folder)
+    server.restart()
+    front.restart()
+    for _ in range(2):
+        front.turn()
+        assert server.shelf.candidate is not None
+        assert set(server.shelf.candidate.votes) == {"front"}
+    assert front.box.snapshot().facts.ballot is None
+
+
 def test_a_server_from_a_backup_gets_whole_offers(
     server: Server, boards: dict[str, Board], tmp_path: Path
 ) -> None:
