@@ -81,7 +81,8 @@ def serve(
         context.set(zmq.MAX_SOCKETS, 64)
         stack.callback(_end, services, context)
         guard = _begin(services, ConnectionGuard())
-        _begin(services, ZapAuthenticator(context, kit.curve.clients.name_of))
+        refused = desk.tallies.unknown_key
+        _begin(services, ZapAuthenticator(context, kit.curve.clients.name_of, on_refused=refused))
         server = FleetServer(
             context,
             kit.settings.bind,

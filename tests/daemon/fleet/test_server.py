@@ -42,13 +42,14 @@ def kits(tmp_path: Path) -> kit.Written:
 def server(kits: kit.Written, tmp_path: Path) -> Iterator[FleetServer]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     curve = kit.open_server(kits.server, {}).curve
-    zap = ZapAuthenticator(context, curve.clients.name_of)
+    desk = Server(tmp_path / "state", Clock()).desk
+    zap = ZapAuthenticator(context, curve.clients.name_of, on_refused=desk.tallies.unknown_key)
     zap.start()
     found = FleetServer(
         context,
         "tcp://127.0.0.1:*",
         curve,
-        Server(tmp_path / "state", Clock()).desk,
+        desk,
         lambda wake: Maker(ROOT, RULES, on_done=wake),
         most_requests=4.0,
     )
@@ -94,6 +95,7 @@ def test_a_board_is_known_by_its_key(
     stranger = link(curve=ClientCurve(KeyPair(public, secret), known.server_key))
     with pytest.raises(NoServer, match="does not know this board's key"):
         stranger.ask(SYNC)
+    assert server.desk.tallies.refused["key"] == 1
     # Nor does a server that is another one get a request.
     impostor = link(curve=ClientCurve(known.pair, public), seconds=1.0)
     with pytest.raises(NoServer, match="is not the server of this kit"):
