@@ -19,8 +19,12 @@ from dance_ondevice.daemon.wire import fleet_messages as messages
 
 __all__ = ["Link", "NoServer", "Refused"]
 
-#: Seconds for one request and its answer, of at most one piece of a file: a slow radio needs many.
-ANSWER_SECONDS = 60.0
+#: Seconds for a connection and an answer, and how many times as many where the connection stands: a piece of
+#: a file takes minutes by a slow radio, and one that is given up begins anew each time.
+ANSWER_SECONDS, _SLOW_TIMES = 60.0, 10
+#: Milliseconds after which a connection is over whose other end acknowledges nothing that was sent; seconds
+#: until it is asked whether it is there, between two such questions, and how many.
+_DEAD_MS, _ALIVE = 20_000, (30, 10, 3)
 #: Seconds of silence after which a request gets a new connection: a router on the way forgets idle ones
 #: without a word, and the request would be waited for in vain.
 _IDLE_S = 30.0
@@ -30,7 +34,10 @@ _NAMED = re.compile(r"tcp://([^\[\]:]+):(\d+)")
 _UNKNOWN_KEY = 400
 _CONNECTED, _SHOOK_HANDS = zmq.EVENT_CONNECTED, zmq.EVENT_HANDSHAKE_SUCCEEDED
 _NOT_ADMITTED, _NO_HANDSHAKE = zmq.EVENT_HANDSHAKE_FAILED_AUTH, zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL
-_EVENTS = _CONNECTED | _SHOOK_HANDS | _NOT_ADMITTED | _NO_HANDSHAKE | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL
+_BROKE = zmq.EVENT_DISCONNECTED
+_EVENTS = (
+    _CONNECTED | _SHOOK_HANDS | _NOT_ADMITTED | _NO_HANDSHAKE | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL | _BROKE
+)
 
 
 class NoServer(Exception):  # noqa: N818 - read as a state
@@ -64,7 +71,7 @@ class Link:
             endpoint: The server, ``tcp://...``.
             curve: The board's keys and the server's public one.
             stopping: Looked at twice a second while an answer is awaited.
-            answer_seconds: Seconds for an answer.
+            answer_seconds: Seconds for a connection and an answer; an answer may take ten times as long.
             monotonic: Clock in seconds.
             resolve: Finds the addresses of a name, as ``socket.getaddrinfo`` does.
         """
@@ -120,8 +127,11 @@ class Link:
         return answer, piece
 
     def _answer(self, socket: zmq.Socket[bytes], number: int) -> tuple[messages.Answer, bytes]:
-        end = self._monotonic() + self._seconds
-        while self._monotonic() < end and not self._stopping():
+        began = self._monotonic()
+        while not self._stopping():
+            stands = self._reached == _SHOOK_HANDS
+            if self._monotonic() - began >= self._seconds * (_SLOW_TIMES if stands else 1):
+                break
             if not socket.poll(_STEP_MS):
                 self._watch()
                 continue
@@ -135,10 +145,14 @@ class Link:
         """Take note of what became of the connection.
 
         Raises:
-            NoServer: The server does not admit this board.
+            NoServer: The connection broke, or the server does not admit this board.
         """
         while self._monitor is not None and self._monitor.poll(0):
             event = recv_monitor_message(self._monitor)
+            if event["event"] == _BROKE:
+                if self._reached == _SHOOK_HANDS:
+                    raise NoServer(f"the connection to {self._endpoint} broke")
+                continue  # of a handshake that failed
             if event["event"] != _CONNECTED or not self._reached:  # else a next try, of the same end
                 self._reached = event["event"]
             if (event["event"], event["value"]) == (_NOT_ADMITTED, _UNKNOWN_KEY):
@@ -193,6 +207,11 @@ class Link:
             socket.set(zmq.MAXMSGSIZE, messages.MOST_PART)
             socket.set(zmq.RECONNECT_IVL, 500)
             socket.set(zmq.RECONNECT_IVL_MAX, 30_000)
+            socket.set(zmq.TCP_MAXRT, _DEAD_MS)
+            socket.set(zmq.TCP_KEEPALIVE, 1)
+            socket.set(zmq.TCP_KEEPALIVE_IDLE, _ALIVE[0])
+            socket.set(zmq.TCP_KEEPALIVE_INTVL, _ALIVE[1])
+            socket.set(zmq.TCP_KEEPALIVE_CNT, _ALIVE[2])
             socket.set(zmq.IPV6, "[" in address)
             join(socket, self._curve.pair, self._curve.server_key)
             self._monitor = socket.get_monitor_socket(_EVENTS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from dance_ondevice.daemon.fleet.making import DamagedOfferError, Made
 from dance_ondevice.daemon.fleet.rates import Rates
 from dance_ondevice.daemon.fleet.server import FleetServer, Maker
 from dance_ondevice.daemon.security import kit
-from dance_ondevice.daemon.security.curve import ClientCurve
+from dance_ondevice.daemon.security.curve import ClientCurve, serve
 from dance_ondevice.daemon.security.keys import KeyPair
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.wire import fleet_messages as messages
@@ -133,6 +134,50 @@ def test_a_connection_that_was_idle_is_not_trusted(server: FleetServer, kits: ki
         assert front._socket is not first
     assert first is not None
     assert first.closed
+
+
+def test_a_slow_radio_gets_its_time(kits: kit.Written) -> None:
+    """A piece that is given up after a minute begins anew, and would never arrive."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    curve = kit.open_server(kits.server, {}).curve
+    zap = ZapAuthenticator(context, curve.clients.name_of)
+    zap.start()
+    router = context.socket(zmq.ROUTER)
+    serve(router, curve.pair)
+    router.bind("tcp://127.0.0.1:*")
+    at, step, late = [0.0], [150.0], threading.Event()
+
+    def monotonic() -> float:
+        at[0] += step[0]
+        if at[0] > 300.0:
+            late.set()
+        return at[0]
+
+    def answer() -> None:
+        sender, ask, _ = router.recv_multipart()
+        late.wait(60)
+        refusal = messages.Refusal(id=messages.decode_ask(ask).id, reason="late")
+        router.send_multipart([sender, messages.encode(refusal), b""])
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    board = kit.open_board(kits.boards["front"], {}).curve
+    endpoint = router.get_string(zmq.LAST_ENDPOINT)
+    # Time begins once the connection stands, which a busy machine may take long for.
+    link = Link(endpoint, board, monotonic=lambda: at[0] if link._reached == 0 else monotonic())
+    with link:
+        with pytest.raises(Refused, match="late"):
+            link.ask(SYNC)
+        thread.join()
+        # A connection that breaks is not waited for as long.
+        step[0] = 0.0
+        thread = threading.Thread(target=lambda: (router.recv_multipart(), router.close(0)))
+        thread.start()
+        with pytest.raises(NoServer, match="broke"):
+            link.ask(SYNC)
+    thread.join()
+    assert zap.stop()
+    context.term()
 
 
 def test_endpoints_may_be_ipv6_and_a_wrong_one_is_told(kits: kit.Written, tmp_path: Path) -> None:
