@@ -63,6 +63,8 @@ def _lines(answer: Mapping[str, Any]) -> Iterator[tuple[str, object]]:
             "teacher",
             f"{labelling['state']}{reason}; {labelling.get('labelled', 0)} labels since the start",
         )
+    if found := answer.get("fleet"):
+        yield "fleet", _fleet(found)
     yield "budget", _joules(energy.get("budget_joules"))
     yield "used", f"{_joules(energy.get('gross_joules'))}, idle included"
     yield "workloads", _counts(energy.get("workload_joules"), " J")
@@ -152,6 +154,15 @@ def _last(last: Mapping[str, Any] | None) -> str | None:
         return told
     gross = f"{_joules(last.get('gross_joules'))} gross"
     return f"{told}, {gross}; expected +{last['expected_gain']:.4f} for {_joules(last['expected_joules'])}"
+
+
+def _fleet(found: Mapping[str, Any]) -> str:
+    """The board's version and the published one, and what keeps it from its fleet."""
+    published = "none heard of" if found.get("published") is None else f"{found['published']} published"
+    words = f"version {found['version']}, {published}"
+    if found.get("trouble"):
+        return f"{words}; {found['trouble']}"
+    return f"{words}; not heard of lately: `dance-ondevice fleet status`" if found.get("quiet") else words
 
 
 def _joules(value: float | None) -> str:

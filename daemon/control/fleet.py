@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import secrets
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, H
         live: Returns the live version.
     """
     box = part.box
+    # Of the daemon, not of the link: `fleet join --once` beside the link is no second board.
+    session = secrets.token_hex(8)
 
     def state(_: Mapping[str, object]) -> dict[str, Any]:
         facts, now = box.snapshot().facts, live()
@@ -49,6 +52,7 @@ def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, H
             "offer": facts.offer,
             "refused": refused[-1] if refused else "",
             "program": __version__,
+            "session": session,
         }
 
     def offer(query: Mapping[str, object]) -> dict[str, Any]:
@@ -109,6 +113,7 @@ def report(part: FleetPart, live: Live | None) -> dict[str, Any]:
         "offered": facts.offered or None,
         "offer": offer_words(news.offer if news else None),
         "heard_at": part.box.heard_at or None,
+        "quiet": part.box.quiet,
         "set_back": bool(news and news.set_back),
         "judged": facts.judged,
         "sent_bytes": found.sent,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -17,6 +17,7 @@ import msgspec
 from dance_ondevice.daemon.fleet.doubles import Doubles
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
 from dance_ondevice.daemon.fleet.making import Base, Made, Source, Work, master_bytes
+from dance_ondevice.daemon.fleet.news import changes_told, told
 from dance_ondevice.daemon.fleet.presence import Presence
 from dance_ondevice.daemon.fleet.roster import Tallies, roster
 from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, used_by
@@ -44,8 +45,6 @@ _DOUBLE_RETRY_S = 600.0
 _LEAST_VOTE_S = 3600.0
 #: With ever more boards each asks less often, so that all together ask no more than so often in a second.
 _MOST_SYNCS = 10.0
-#: Published versions whose changes boards are told: a longer chain has more bytes than the newest release.
-_CHANGES_TOLD = 4
 
 _STATES: Mapping[VersionStatus, messages.OfferStateName] = {
     "candidate": "judging",
@@ -66,8 +65,9 @@ class Desk:
         sync_seconds: float,
         now: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
+        admitted: Callable[[], Collection[str] | None] = lambda: None,
     ) -> None:
-        """``now`` is the wall clock in seconds; ``shelf`` is open."""
+        """``now`` is the wall clock in seconds; ``shelf`` is open; ``admitted`` as for ``Presence``."""
         self._shelf = shelf
         self._root = root
         self._rules = rules
@@ -77,7 +77,9 @@ class Desk:
         self._doubles = Doubles(monotonic)
         #: The candidate, and since when this process knows it.
         self._asking = (-1, 0.0)
-        self.presence = Presence(((name, facts.seen_at) for name, facts in shelf.boards.items()), now)
+        self.presence = Presence({n: facts.seen_at for n, facts in shelf.boards.items()}, now, admitted)
+        #: Since when this process knows each offer that waits, by the monotonic clock.
+        self._waiting: dict[str, float] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         #: The release that was decoded last: most offers are counted from the newest.
         self._decoded: tuple[str, Mapping[str, Array]] = ("", {})
@@ -117,7 +119,8 @@ class Desk:
                 case messages.Score():
                     return self._score(board, ask), b""
                 case messages.Who():
-                    return roster(self._shelf, self.presence.seen, self.tallies, ask.id, self._now()), b""
+                    heard_at = self.presence.heard_at()
+                    return roster(self._shelf, heard_at, self.tallies, ask.id, self._now()), b""
         except OSError as error:
             self.tallies.refused["disk"] += 1
             log.warning("cannot serve board=%s error=%s", board, error)
@@ -144,39 +147,29 @@ class Desk:
         published, candidate = self._shelf.published, self._shelf.candidate
         return messages.Synced(
             id=ask.id,
-            published=_release(published),
-            candidate=_release(candidate) if candidate is not None else None,
+            published=told(published),
+            candidate=told(candidate) if candidate is not None else None,
             voted=candidate is not None and board in candidate.votes,
             offer=self._state(board, ask.offer) if ask.offer else None,
             set_back=bool(has) and self._shelf.number_of(has) is None,
             next_s=max(self._sync_seconds, self.presence.lately() / _MOST_SYNCS),
             speaks=messages.SPEAKS,
-            changes=self._changes(),
-        )
-
-    def _changes(self) -> tuple[messages.Change, ...]:
-        """What makes the newest releases of those before."""
-        shelf = self._shelf
-        newest = sorted(
-            (v for v in shelf.versions.values() if v.status == "published"), key=lambda v: -v.number
-        )[:_CHANGES_TOLD]
-        told = [shelf.candidate, *newest]
-        return tuple(
-            messages.Change(release=v.sha256, base=v.change.base, sha256=v.change.sha256, size=v.change.size)
-            for v in told
-            if v is not None and v.change is not None
+            changes=changes_told(self._shelf),
         )
 
     def _state(self, board: str, ref: messages.OfferRef) -> messages.OfferState:
         facts, offer = self._shelf.boards.get(board, BoardFacts()), ref.id
-        version = self._shelf.version_of(board, offer)
+        version = self._shelf.version_of(offer)
         if version is not None:
+            self._shelf.adopt(board, offer)
             return messages.OfferState(
                 id=offer,
                 state=_STATES[version.status],
                 version=version.number,
                 reason=version.reason,
             )
+        if facts.used is not None and facts.used.id == offer:
+            return messages.OfferState(id=offer, state="used")
         if facts.offer == offer:
             return messages.OfferState(
                 id=offer, state="refused" if facts.refused else "waiting", reason=facts.refused
@@ -303,13 +296,10 @@ class Desk:
         votes = [
             Vote(board=board, candidate=vote.candidate, published=vote.published)
             for board, vote in candidate.votes.items()
+            if self.presence.admits(board)
         ]
-        found = decide(
-            self._rules,
-            votes,
-            volunteers=self.presence.lately(),
-            waited_s=self._waited(candidate),
-        )
+        waited_s = self._waited(candidate)
+        found = decide(self._rules, votes, volunteers=self.presence.lately(), waited_s=waited_s)
         if found.outcome != "wait":
             changed = msgspec.structs.replace(
                 candidate, status=found.outcome, reason=found.reason, miou=found.candidate
@@ -327,13 +317,23 @@ class Desk:
         here = self._monotonic() - self._asking[1]
         return max(here, self._now() - candidate.made_at) if here >= _LEAST_VOTE_S else here
 
+    def waiting(self) -> dict[str, BoardFacts]:
+        """The boards of the fleet whose offer waits for a version."""
+        return {name: f for name, f in self._shelf.waiting().items() if self.presence.admits(name)}
+
     def work(self) -> Work | None:
         """The version that is to be made now; None while none is due or one is being judged."""
         shelf = self._shelf
         if shelf.candidate is not None:
             return None
-        now, waiting = self._now(), shelf.waiting()
-        waits = [Waiting(name, max(0.0, now - facts.arrived_at)) for name, facts in waiting.items()]
+        waiting = self.waiting()
+        now, here = self._now(), self._monotonic()
+        # By the calendar too, which a restart does not begin anew, but which may have been ahead.
+        self._waiting = {f.offer: self._waiting.get(f.offer, here) for f in waiting.values()}
+        waits = [
+            Waiting(name, max(here - self._waiting[facts.offer], now - facts.arrived_at))
+            for name, facts in waiting.items()
+        ]
         if not due(self._rules, waits, self.presence.lately()):
             return None
         sources = tuple(
@@ -364,6 +364,10 @@ class Desk:
             counted_from=path if path is not None and path.exists() else None,
             behind=self._behind(facts.base),
         )
+
+    def drop(self, path: Path) -> None:
+        """See ``Shelf.drop``."""
+        self._shelf.drop(path)
 
     def made(self, made: Made) -> None:
         """Take in a version that was made: from now on its offers are used.
@@ -401,10 +405,6 @@ class Desk:
         return messages.Refusal(id=ask.id, reason=reason)
 
 
-def _release(facts: VersionFacts) -> messages.Release:
-    return messages.Release(number=facts.number, sha256=facts.sha256, size=facts.size)
-
-
 def open_desk(
     folder: Path,
     root: Root,
@@ -414,8 +414,9 @@ def open_desk(
     sync_seconds: float,
     now: Callable[[], float],
     monotonic: Callable[[], float] = time.monotonic,
+    admitted: Callable[[], Collection[str] | None] = lambda: None,
 ) -> tuple[Shelf, Desk]:
-    """Open a server's state folder.
+    """Open a server's state folder; ``admitted`` names the boards whose keys are known, None for all.
 
     Raises:
         ShelfError: A file is damaged.
@@ -423,6 +424,8 @@ def open_desk(
     """
     shelf = Shelf(folder)
     shelf.open()
-    desk = Desk(shelf, root, rules, sync_seconds=sync_seconds, now=now, monotonic=monotonic)
+    desk = Desk(
+        shelf, root, rules, sync_seconds=sync_seconds, now=now, monotonic=monotonic, admitted=admitted
+    )
     desk.begin(tensors)
     return shelf, desk

@@ -1,7 +1,7 @@
 """Tells two boards that use one kit apart: a copied SD card takes the board's keys along.
 
-Each start of a board's link has a random word. A restarted link never says an earlier word again; two links
-that run side by side do, turn by turn.
+Each start of a board's daemon has a random word. A restarted one never says an earlier word again; two that
+run side by side do, turn by turn.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _HOLD_S = 3600.0
 
 
 class Doubles:
-    """The words that each board's links said, newest last."""
+    """The words that each board's daemons said, newest last."""
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic

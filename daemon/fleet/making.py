@@ -5,6 +5,8 @@ It is told what to average by a plain value and reads files that do not change m
 
 from __future__ import annotations
 
+import errno
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +24,15 @@ from dance_ondevice.fleet.releases import apply_change, decode_release, encode_c
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import FleetRules
 
-__all__ = ["Base", "Made", "Source", "Work", "load_master", "make", "master_bytes"]
+__all__ = ["Base", "DamagedOfferError", "Made", "Source", "Work", "load_master", "make", "master_bytes"]
+
+
+class DamagedOfferError(ValueError):
+    """Error: the file of an offer is gone, or not any more what the board handed in."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is damaged or gone")
+        self.path = path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,8 +96,9 @@ def make(root: Root, work: Work, rules: FleetRules) -> Made:
     """Average the offers and write the version's files.
 
     Raises:
+        DamagedOfferError: The file of an offer is.
         OSError: A file cannot be read or written.
-        ValueError: A file is damaged.
+        ValueError: Another file is damaged.
     """
     now = load_master(work.now)
     averaged = average(root, now, _Contributions(root, work), rules)
@@ -140,4 +151,12 @@ class _Contributions:
             yield Contribution(board=source.used.board, offer=offer, base=base, behind=source.behind)
 
     def _read(self, path: Path) -> Offer:
-        return decode_offer(path.read_bytes(), self._root, self._shapes, self._named.get)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EIO):
+                raise
+            raise DamagedOfferError(path) from error
+        if hashlib.sha256(data).hexdigest() != path.stem:
+            raise DamagedOfferError(path)
+        return decode_offer(data, self._root, self._shapes, self._named.get)

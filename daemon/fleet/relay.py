@@ -89,7 +89,7 @@ class Relay:
             offer=offer,
             refused=state["refused"],
             program=state["program"],
-            session=self._session,
+            session=state.get("session", self._session),  # a daemon of before has none
         )
         news = self._news(ask)
         if (

@@ -11,8 +11,8 @@ from dance_ondevice.policies.fleet.rules import miou_of
 
 __all__ = ["Tallies", "roster"]
 
-#: Boards that are named at most, those heard of last.
-_NAMED = 100
+#: Boards that are named at most, those heard of last: so many fit into one message.
+_NAMED = 500
 
 
 class Tallies:
@@ -22,7 +22,7 @@ class Tallies:
         self.offers: dict[str, int] = {"admitted": 0, "refused": 0}
         self.versions: dict[str, int] = {"published": 0, "declined": 0}
         self.bytes: dict[str, int] = {"in": 0, "out": 0}
-        self.refused: dict[str, int] = {"request": 0, "rate": 0, "disk": 0, "double": 0}
+        self.refused: dict[str, int] = {"request": 0, "rate": 0, "disk": 0, "double": 0, "key": 0}
         self._by_board: dict[tuple[str, str], int] = {}
 
     def exchanged(self, board: str, direction: str, count: int) -> None:
@@ -30,6 +30,10 @@ class Tallies:
         self.bytes[direction] += count
         key = (board, direction)
         self._by_board[key] = self._by_board.get(key, 0) + count
+
+    def unknown_key(self) -> None:
+        """Count a connection whose key is not known."""
+        self.refused["key"] += 1
 
     def of_board(self, board: str, direction: str) -> int:
         """Bytes of files of a board."""

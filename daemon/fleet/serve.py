@@ -69,13 +69,20 @@ def serve(
         _, tensors, _ = read_arrays(kit.model)
         rules = kit.settings.rules
         shelf, desk = open_desk(
-            state, kit.root, tensors, rules, sync_seconds=kit.settings.sync_seconds, now=now
+            state,
+            kit.root,
+            tensors,
+            rules,
+            sync_seconds=kit.settings.sync_seconds,
+            now=now,
+            admitted=lambda: kit.curve.clients.names,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, 64)
         stack.callback(_end, services, context)
         guard = _begin(services, ConnectionGuard())
-        _begin(services, ZapAuthenticator(context, kit.curve.clients.name_of))
+        refused = desk.tallies.unknown_key
+        _begin(services, ZapAuthenticator(context, kit.curve.clients.name_of, on_refused=refused))
         server = FleetServer(
             context,
             kit.settings.bind,
@@ -110,7 +117,7 @@ def _facts(shelf: Shelf, server: FleetServer) -> ServerFacts:
     published, tallies = shelf.published, server.desk.tallies
     return ServerFacts(
         boards=server.desk.presence.lately(),
-        waiting=len(shelf.waiting()),
+        waiting=len(server.desk.waiting()),
         published=published.number,
         published_at=published.made_at,
         making_seconds=server.maker.seconds,

@@ -12,7 +12,7 @@ from typing import Any
 import zmq
 
 from dance_ondevice.daemon.fleet.desk import Desk
-from dance_ondevice.daemon.fleet.making import Made, Work, make
+from dance_ondevice.daemon.fleet.making import DamagedOfferError, Made, Work, make
 from dance_ondevice.daemon.fleet.rates import Rates
 from dance_ondevice.daemon.security.clients import ClientKeys
 from dance_ondevice.daemon.security.curve import ServerCurve, serve
@@ -215,7 +215,10 @@ class FleetServer(Service):
         _scan(self._curve.clients)
         try:
             made = self.maker.result()
-            if isinstance(made, Exception):
+            if isinstance(made, DamagedOfferError):
+                log.warning("an offer is damaged and asked for again file=%s", made.path)
+                self.desk.drop(made.path)
+            elif isinstance(made, Exception):
                 log.warning("no version was made error=%r", made)
                 self._next_try = self._monotonic() + _TRY_AGAIN_S
             elif made is not None:

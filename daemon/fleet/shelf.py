@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts
 from dance_ondevice.documents import DocumentError, decode
@@ -45,8 +46,8 @@ class Shelf:
         self.folder = folder
         self.boards: dict[str, BoardFacts] = {}
         self.versions: dict[int, VersionFacts] = {}
-        #: The version that each offer was used in.
-        self._used: dict[tuple[str, str], int] = {}
+        #: The version that each offer was used in: under another name it is the same offer still.
+        self._used: dict[str, int] = {}
         #: The offer of each board that is in the candidate.
         self._judged: dict[str, str] = {}
 
@@ -82,11 +83,11 @@ class Shelf:
             (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
         for left in (self.making, self._going):
             shutil.rmtree(left, ignore_errors=True)
-        for folder in sorted((self.folder / "versions").iterdir()):
+        for folder in _folders(self.folder / "versions"):
             _sweep(folder)
             facts = _read(folder / _FACTS, VersionFacts)
             self.versions[facts.number] = facts
-        for folder in sorted((self.folder / "boards").iterdir()):
+        for folder in _folders(self.folder / "boards"):
             _sweep(folder)
             # Without facts a board's first offer was not yet admitted.
             exists = (folder / _FACTS).exists()
@@ -101,9 +102,28 @@ class Shelf:
             (v.number for v in self.versions.values() if v.sha256 == sha256 and v.status == "published"), None
         )
 
-    def version_of(self, board: str, offer: str) -> VersionFacts | None:
-        """The version that an offer was used in."""
-        return self.versions.get(self._used.get((board, offer), -1))
+    def version_of(self, offer: str) -> VersionFacts | None:
+        """The version that an offer was used in, whoever handed it in."""
+        return self.versions.get(self._used.get(offer, -1))
+
+    def adopt(self, board: str, offer: str) -> None:
+        """Take an offer that was used under another name for this board's: its next one is counted from it.
+
+        A board that got another kit, or the copy of its card, goes on from a model that the fleet has.
+
+        Raises:
+            OSError: The disk is full or fails.
+        """
+        version, facts = self.version_of(offer), self.boards.get(board, BoardFacts())
+        if version is None or version.status != "published" or (facts.used and facts.used.id == offer):
+            return
+        those = {used.board: used for used in version.offers if used.id == offer}
+        files = {name: self.offer(name, offer) for name in those}
+        before = next((used for name, used in those.items() if files[name].exists()), None)
+        if before is None or board in those:
+            return
+        facts = replace(facts, offer=offer, refused="", base=before.base, used=replace(before, board=board))
+        self.admit(board, files[before.board].read_bytes(), facts)
 
     def file(self, sha256: str) -> Path | None:
         """The file of a release or change; None where there is none of this name, or not any more."""
@@ -130,10 +150,11 @@ class Shelf:
 
     def waiting(self) -> dict[str, BoardFacts]:
         """The boards whose offer waits for a version."""
-        return {name: facts for name, facts in list(self.boards.items()) if self._waits(name, facts)}
+        return {name: facts for name, facts in list(self.boards.items()) if self._waits(facts)}
 
-    def _waits(self, board: str, facts: BoardFacts) -> bool:
-        return bool(facts.offer) and not facts.refused and (board, facts.offer) not in self._used
+    def _waits(self, facts: BoardFacts) -> bool:
+        used = facts.offer in self._used or (facts.used is not None and facts.used.id == facts.offer)
+        return bool(facts.offer) and not facts.refused and not used
 
     def arrived(self, board: str, offer: str) -> int:
         """The bytes of an offer that have arrived."""
@@ -193,6 +214,17 @@ class Shelf:
         self.note(board, facts)
         self._part(board, facts.offer).unlink(missing_ok=True)
         self._tidy_board(board)
+
+    def drop(self, path: Path) -> None:
+        """Let go of the damaged file of an offer; one that waits is then asked for again.
+
+        Raises:
+            OSError: The disk is full or fails.
+        """
+        facts = self.boards.get(path.parent.name)
+        if facts is not None and facts.offer == path.stem:
+            self.note(path.parent.name, replace(facts, offer=""))
+        path.unlink(missing_ok=True)
 
     def note(self, board: str, facts: BoardFacts) -> None:
         """Keep what is known of a board.
@@ -255,10 +287,10 @@ class Shelf:
         candidate = self.candidate
         self._judged = {used.board: used.id for used in candidate.offers} if candidate else {}
         for used in version.offers:
-            self._used[used.board, used.id] = version.number
+            self._used[used.id] = version.number
             facts = self.boards.get(used.board)
             if version.status == "published" and facts is not None:
-                self.boards[used.board] = msgspec.structs.replace(facts, used=used)
+                self.boards[used.board] = replace(facts, used=used)
 
     def _tidy(self) -> None:
         declined = sorted(v.number for v in self.versions.values() if v.status == "declined")
@@ -280,7 +312,7 @@ class Shelf:
         """Remove offers that neither wait, nor are scored, nor are what the next change is counted from."""
         facts = self.boards[board]
         kept = {facts.used.id} if facts.used else set()
-        if self._waits(board, facts):
+        if self._waits(facts):
             kept.add(facts.offer)
         kept.add(self._judged.get(board, ""))
         folder = self.folder / "boards" / board
@@ -298,6 +330,11 @@ class Shelf:
 def used_by(facts: BoardFacts, base: int) -> UsedOffer | None:
     """The offer that a board's next change is counted from, if it goes on from the same version."""
     return facts.used if facts.used is not None and facts.used.base == base else None
+
+
+def _folders(folder: Path) -> list[Path]:
+    """The folders in one, but hidden ones: programs that copy and show folders leave files of their own."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def _sweep(folder: Path) -> None:

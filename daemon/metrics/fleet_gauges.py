@@ -67,7 +67,7 @@ EXAMPLE_SERVER = ServerFacts(
     offers={"admitted": 0, "refused": 0},
     versions={"published": 0, "declined": 0},
     bytes={"in": 0, "out": 0},
-    refused={"request": 0, "rate": 0, "disk": 0, "double": 0},
+    refused={"request": 0, "rate": 0, "disk": 0, "double": 0, "key": 0},
 )
 
 

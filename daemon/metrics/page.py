@@ -58,7 +58,8 @@ LABELS = {
     "why no round starts: "
     + ", ".join(f"`{reason}`" for reason in REASONS)
     + "; why a fleet's server did not "
-    "serve: `request`, `rate`, `disk`, or `double` where two boards use one kit",
+    "serve: `request`, `rate`, `disk`, `double` where two boards use one kit, or `key` for connections of a "
+    "key that it does not know",
     "scale": "the factor by which a frame is stored, trained on and inferred at",
     "signal": "what has changed: " + ", ".join(f"`{name}`" for name in SIGNALS),
     "source": "the meter",

@@ -69,6 +69,7 @@ class ClientKeys:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._known: Mapping[str, str] = MappingProxyType({})
+        self._names: frozenset[str] = frozenset()
         self._faults: Mapping[str, str] = MappingProxyType({})
         self._revocations = 0
 
@@ -76,6 +77,11 @@ class ClientKeys:
     def known(self) -> Mapping[str, str]:
         """Client names by public key (Z85), as of the last scan; a returned mapping never changes."""
         return self._known
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the known clients, as of the last scan."""
+        return self._names
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -190,6 +196,7 @@ class ClientKeys:
             log.info("client revoked name=%s key=%s", self._known[key], key)
         self._revocations += bool(gone)
         self._known, self._faults = MappingProxyType(known), MappingProxyType(faults)
+        self._names = frozenset(known.values())
 
     def _name(self, file: str) -> str:
         return file[len(self._prefix) : -len(PUBLIC_SUFFIX)]

@@ -7,6 +7,7 @@ its own secret key, the server's public key and the root's description. Secret f
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -116,9 +117,11 @@ def write(
         endpoint: Where boards find it.
 
     Raises:
-        KitError: A name is taken or not allowed, or the folder cannot be written.
+        KitError: A name is taken or not allowed, or the folder cannot be written. Then no kit is left, and no
+            key that would admit a board that has none.
     """
     server = folder / _SERVER
+    fresh: list[Path] = []
     try:
         if (server / _SETTINGS).exists():
             settings, root = _read_settings(server), _read_root(server / _ROOT)
@@ -127,12 +130,20 @@ def write(
         else:
             settings = ServerSettings(bind=bind, endpoint=endpoint)
         for name in boards:
-            if os.path.lexists(folder / _BOARDS / name):
+            known = server / keys.CLIENTS / f"{name}{keys.PUBLIC_SUFFIX}"
+            if name and os.path.lexists(known):
+                raise KitError(
+                    f"{name} is a board of this fleet already: {known} admits it; give the new board another "
+                    "name, or, where that kit is lost, remove this file, which revokes it, and make it anew"
+                )
+            if name and os.path.lexists(folder / _BOARDS / name):
                 raise KitError(f"{folder / _BOARDS / name} is there already; move it away to make it anew")
         # Kits hold secrets, and who may write here could admit himself.
         for each in (folder, server, folder / _BOARDS):
             each.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = keys.generate(server, boards)
+        fresh = [path for each in made for path in (each.public, each.secret)]
+        fresh += [folder / _BOARDS / name for name in boards]
         if model is not None and not (server / _SETTINGS).exists():
             _place_root(server, root, model)
         written = {
@@ -143,10 +154,13 @@ def write(
         # Last: a fleet is there once its settings are.
         if not (server / _SETTINGS).exists():
             write_durably(server / _SETTINGS, _text(settings))
-    except keys.KeysError as error:
-        raise KitError(str(error)) from error
-    except OSError as error:
-        raise KitError(f"cannot write kits in {folder}: {error.strerror or error}") from error
+    except BaseException as error:
+        _undo(fresh)
+        if isinstance(error, keys.KeysError):
+            raise KitError(str(error)) from error
+        if isinstance(error, OSError):
+            raise KitError(f"cannot write kits in {folder}: {error.strerror or error}") from error
+        raise
     return Written(server=server, boards=written)
 
 
@@ -157,7 +171,7 @@ def open_server(folder: Path, environ: Mapping[str, str]) -> ServerKit:
         KitError: Something is missing or damaged, or others may write to it.
     """
     try:
-        if not (folder / f"{keys.SERVER}{keys.PUBLIC_SUFFIX}").exists():
+        if not (folder / f"{keys.SERVER}{keys.PUBLIC_SUFFIX}").exists() or (folder / BOARD_SECRET).exists():
             raise KitError(
                 f"{folder} is no server's kit: that is the folder `server` which `fleet init` made"
             )
@@ -179,6 +193,8 @@ def open_board(folder: Path, environ: Mapping[str, str]) -> BoardKit:
     Raises:
         KitError: Something is missing or damaged, or others may read the secret.
     """
+    if (folder / keys.CLIENTS).exists():
+        raise KitError(f"{folder} is a server's kit; a board's is the folder boards/NAME of `fleet init`")
     handed = Path(environ.get(keys.CREDENTIALS_VARIABLE, "") or "/nonexistent") / BOARD_SECRET
     try:
         if handed.exists():
@@ -200,6 +216,16 @@ def open_board_root(folder: Path) -> Root:
     return _read_root(folder / _ROOT)
 
 
+def _undo(paths: Sequence[Path]) -> None:
+    """Remove what was written of new kits."""
+    for path in paths:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def _place_root(server: Path, root: Root, model: Path) -> None:
     kept = server / _MODEL
     shutil.rmtree(kept, ignore_errors=True)
@@ -218,6 +244,9 @@ def _place_board(
     write_durably(folder / _ROOT, encode_root(root))
     about = BoardSettings(board=made.name, endpoint=settings.endpoint, root=root.sha256)
     write_durably(folder / _SETTINGS, _text(about))
+    for name in (public, _ROOT, _SETTINGS):
+        # Whatever root's own habit is: the daemon's user and that of the link read them on the board.
+        (folder / name).chmod(0o644)
     made.secret.rename(folder / BOARD_SECRET)
     return folder
 

@@ -80,7 +80,7 @@ class Sync(msgspec.Struct, frozen=True, kw_only=True, tag="sync", tag_field="op"
         offer: What it offers now; None before its first promoted round.
         refused: The release that its own gate refused last, empty if it took the last one.
         program: Version of its program, for people.
-        session: A random word of this run of its link, by which two boards with one kit are told apart.
+        session: A random word of this run of its daemon, by which two boards with one kit are told apart.
     """
 
     id: int

@@ -109,6 +109,8 @@ class Server:
 
     def __init__(self, folder: Path, clock: Clock, rules: FleetRules = RULES) -> None:
         self.folder, self.clock, self.rules = folder, clock, rules
+        #: The boards whose keys are known; None for all.
+        self.admitted: frozenset[str] | None = None
         self.shelf: Shelf
         self.desk: Desk
         self.restart()
@@ -122,6 +124,7 @@ class Server:
             sync_seconds=60.0,
             now=self.clock,
             monotonic=lambda: self.clock.at - self.clock.stepped,
+            admitted=lambda: self.admitted,
         )
 
     def sync(

@@ -76,13 +76,20 @@ def init(
     """
     from dance_ondevice.daemon.security.kit import KitError, write
 
+    # Kits are moved to their boards; whom the server admits stays.
     taken = {path.name for path in (folder / "boards").glob("board*")}
+    taken |= {path.stem for path in (folder / "server" / "clients").glob("board*.key")}
     free = (name for number in itertools.count(1) if (name := f"board{number}") not in taken)
     if boards.isdecimal() and int(boards) > _MOST_BOARDS:
         raise click.UsageError(
             f"--boards {boards} is more than {_MOST_BOARDS:,}: add boards by further calls"
         )
-    names = list(itertools.islice(free, int(boards))) if boards.isdecimal() else None
+    if boards.isdecimal():
+        names = list(itertools.islice(free, int(boards)))
+    else:
+        names = [name.strip() for name in boards.split(",")]
+    if not names or "" in names:
+        raise click.UsageError(f"--boards {boards!r} names no board: give a number, or names with commas")
     address = re.fullmatch(r"tcp://(\S+):(\d+)", endpoint)
     if address is None:
         raise click.UsageError(f"--endpoint {endpoint!r} is not tcp://HOST:PORT")
@@ -101,7 +108,7 @@ def init(
     try:
         made = write(
             folder,
-            names if names is not None else [name.strip() for name in boards.split(",")],
+            names,
             root=root,
             model=source,
             bind=listens,
@@ -150,7 +157,7 @@ def status(config_path: Path | None, state_dir: Path | None, as_json: bool) -> N
         ("published", "unknown" if found["published"] is None else f"version {found['published']}"),
         ("scored by volunteers", f"version {found['candidate']}" if found["candidate"] else "none"),
         ("offered", _offered(found, told["rounds"].get("probation"))),
-        ("server heard of", _clock(heard) if heard else "never"),
+        ("server heard of", _heard(heard, quiet=found.get("quiet", False) and not found["trouble"])),
         ("sent / received", f"{found['sent_bytes'] / 1e6:.2f} / {found['received_bytes'] / 1e6:.2f} MB"),
         ("trouble", found["trouble"] or "none"),
     ]
@@ -168,6 +175,14 @@ def _offered(found: dict[str, Any], probation: str | None) -> str:
     if found["offered"]:
         return f"{found['offered']}: {found['offer']}"
     return f"nothing yet: {probation or 'that begins with the first round that is promoted'}"
+
+
+def _heard(at: float | None, *, quiet: bool) -> str:
+    """When the server was heard of; where nothing tries to any more, what to look at."""
+    words = _clock(at) if at else "never"
+    if at and not quiet:
+        return words
+    return f"{words}: `dance-ondevice fleet join` carries the files, as the service dance-ondevice-fleet"
 
 
 def _clock(at: float) -> str:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from dance_ondevice.daemon.cli import WorkFailed, config_option, state_dir_option
 from dance_ondevice.daemon.commands.access import target
+
+if TYPE_CHECKING:
+    from dance_ondevice.daemon.system.state import StatePaths
 
 _LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -90,7 +96,7 @@ def join(folder: Path | None, *, once: bool, config_path: Path | None, state_dir
         kit = open_board(folder or _configured_kit(config_path, state_dir), os.environ)
     except KitError as error:
         raise WorkFailed(str(error)) from error
-    trouble = run(kit, lambda: _fleet_socket(config_path, state_dir), stop, once=once)
+    trouble = run(kit, _fleet_socket(config_path, state_dir), stop, once=once)
     if once and trouble:
         raise WorkFailed(trouble)
 
@@ -104,22 +110,64 @@ def _configured_kit(config_path: Path | None, state_dir: Path | None) -> Path:
     return Path(configured)
 
 
-def _fleet_socket(config_path: Path | None, state_dir: Path | None) -> str:
-    """Where the daemon's fleet socket is.
+def _fleet_socket(config_path: Path | None, state_dir: Path | None) -> Callable[[], str]:
+    """Return what finds the daemon's fleet socket: the daemon may restart at any time.
+
+    Its folder is found once: neither a configuration that is being edited nor a second daemon ends the link.
 
     Raises:
-        NotRunning: No daemon runs, or it is in no fleet.
+        click.UsageError, ConfigError: See ``target``.
     """
-    from dance_ondevice.daemon.control.client import NotRunning
+    from dance_ondevice.daemon.config.load import ConfigError
     from dance_ondevice.daemon.control.fleet import shared_socket
-    from dance_ondevice.daemon.control.instances import read_daemon_file
 
     shared = shared_socket(os.environ)
     if shared is not None:
-        return f"ipc://{shared}"
-    found = read_daemon_file(target(config_path, state_dir))
+        return lambda: _of_unit(shared)
+    where = target(config_path, state_dir)
+
+    def find() -> str:
+        nonlocal where
+        if config_path is None and state_dir is None:  # whichever runs, as for other commands
+            with contextlib.suppress(ConfigError, click.UsageError):
+                where = target(None, None)
+        return _published(where)
+
+    return find
+
+
+def _of_unit(shared: Path) -> str:
+    """The socket between the two units.
+
+    Raises:
+        NotRunning: It is not there, or this user may not see it.
+    """
+    from dance_ondevice.daemon.control.client import NotRunning
+
+    if not os.access(shared, os.F_OK):
+        raise NotRunning(
+            f"{shared} is not there, or not for this user: the daemon does not run, or fleet.kit is not set "
+            "in its configuration, which takes a restart"
+        )
+    return f"ipc://{shared}"
+
+
+def _published(where: StatePaths) -> str:
+    """The socket that the daemon of a state folder has published.
+
+    Raises:
+        NotRunning: No daemon runs, or it is in no fleet.
+        ClientError: This user may not read the folder.
+    """
+    from dance_ondevice.daemon.control.client import ClientError, NotRunning
+    from dance_ondevice.daemon.control.instances import read_daemon_file
+
+    try:
+        found = read_daemon_file(where)
+    except OSError as error:
+        raise ClientError(f"{error}; `fleet join` runs as the daemon's user, or by its unit") from error
     if found is None:
-        raise NotRunning("it does not run")
+        raise NotRunning(f"it does not run on {where.root}")
     if found.fleet is None:
         raise NotRunning("it is in no fleet: set fleet.kit in its configuration, and restart it")
     return found.fleet

@@ -33,6 +33,8 @@ _FACTS, _OFFER, _RELEASES = "box.json", "offer.safetensors", "releases"
 _REMEMBERED = 32
 #: How often it is asked who is in the fleet, and for how long after a person looked at it more often, s.
 _WHO_EVERY_S, _LOOKING_S = 6 * 3600.0, 900.0
+#: The link tries again every ten minutes at least.
+_QUIET_S = 3600.0
 #: Releases that were taken and are kept: the next offer is counted from one, also after a rollback.
 _TAKEN_KEPT = 2
 
@@ -70,6 +72,7 @@ class BoxFacts(msgspec.Struct, frozen=True, kw_only=True):
         news: The server's last news, and when they came, s since the epoch.
         judged: Releases that this board has judged, oldest first.
         ballot: Counts that the server has not yet got.
+        given: Counts that it got last; one that was restored from a backup asks for them again.
     """
 
     offer: OfferRef | None = None
@@ -78,6 +81,7 @@ class BoxFacts(msgspec.Struct, frozen=True, kw_only=True):
     heard_at: float = 0.0
     judged: tuple[Judged, ...] = ()
     ballot: Ballot | None = None
+    given: Ballot | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,6 +211,9 @@ class Box:
             news = msgspec.structs.replace(news, id=0)
             before = self._facts.news
             now = self._now()
+            given = self._facts.given
+            if news.candidate and given and not news.voted and given.sha256 == news.candidate.sha256:
+                self._keep(msgspec.structs.replace(self._facts, ballot=given, given=None))
             # Once an hour is enough for what only says that the server is there.
             if news != before or not 0 <= now - self._facts.heard_at < 3600.0:
                 self._keep(msgspec.structs.replace(self._facts, news=news, heard_at=now))
@@ -281,13 +288,24 @@ class Box:
             OSError: The disk is full or fails.
         """
         with self._lock:
-            if self._facts.ballot != ballot:
-                self._keep(msgspec.structs.replace(self._facts, ballot=ballot))
+            before = self._facts.ballot
+            if before != ballot:
+                given = self._facts.given if before is None else before
+                self._keep(msgspec.structs.replace(self._facts, ballot=ballot, given=given))
 
     @property
     def heard_at(self) -> float:
         """When the server was heard of last, s since the epoch; 0 if never."""
         return self._heard_at
+
+    @property
+    def quiet(self) -> bool:
+        """Whether the server was heard of once, and not for three turns and an hour: the link may not run."""
+        with self._lock:
+            news = self._facts.news
+            if news is None or not self._heard_at:
+                return False
+            return self._now() - self._heard_at > max(_QUIET_S, 3 * news.next_s)
 
     def release(self, sha256: str) -> Path:
         """The file of a release, which may not be there."""
@@ -345,7 +363,7 @@ def offer_words(state: OfferState | None) -> str:
         "unknown": "on its way",
         "waiting": "waits for a version",
         "judging": f"in version {state.version}, which volunteers score",
-        "used": f"used in version {state.version}",
+        "used": f"used in version {state.version}" if state.version else "used in an earlier version",
         "declined": f"in version {state.version}, which was not published",
         "refused": "refused",
     }[state.state]

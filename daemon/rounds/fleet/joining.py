@@ -47,7 +47,11 @@ def part(
 
 
 def own_release(paths: StatePaths, root: Root) -> bytes | None:
-    """The root's release, made of this board's first model; None where that is not the root."""
+    """The root's release, made of this board's first model; None where that is not the root.
+
+    Its file need not be the root's: a first model is written anew, with its channel numbers. Were its values
+    others, the release would have a name that no server knows, and whole files would be exchanged.
+    """
     try:
         pointer = read_pointer(paths)
         if pointer is None:
@@ -55,4 +59,6 @@ def own_release(paths: StatePaths, root: Root) -> bytes | None:
         card, tensors, _ = read_arrays(paths.models / pointer.frozen)
     except (VersionError, CheckpointError, OSError):  # then the server's is fetched
         return None
-    return encode_release(root, tensors) if card.sha256 == root.sha256 else None
+    dense = {name: layer.channels for name, layer in root.layers.items()}
+    is_root = card.root == root.sha256 and (not card.channels or dict(card.channels) == dense)
+    return encode_release(root, tensors) if is_root else None

@@ -25,6 +25,7 @@ from dance_ondevice.fleet.layers import Array, PlacementError
 from dance_ondevice.fleet.lineage import lineage, samples_since
 from dance_ondevice.fleet.offers import About, encode_offer
 from dance_ondevice.fleet.releases import ReleaseError, decode_release, release_name
+from dance_ondevice.fleet.root import Root
 from dance_ondevice.fleet.versions import read_arrays
 from dance_ondevice.models.card import CheckpointError
 from dance_ondevice.policies.fleet.rules import Tally, miou_of, next_share
@@ -73,12 +74,20 @@ class FleetWork:
         box, live = self.part.box, self.context.versions.live()
         if live is None or self.on_probation():
             return None
+        # Its channels are others than the fleet's of the same numbers: values must go neither way.
+        fault = _of_another_root(live, self.part.root)
+        box.trouble("root", fault)
+        if fault:
+            return None
         try:
             self._offer(live)
             if hold is not None:
                 return None
             self._vote(live)
-            return self._judge(live)
+            outcome = self._judge(live)
+            box.trouble("model", "")
+            box.trouble("disk", "")
+            return outcome
         except OSError as error:
             box.trouble("disk", f"the disk: {error.strerror or error}")
         except CheckpointError as error:
@@ -96,13 +105,6 @@ class FleetWork:
         if not training.get("round") or not training.get("steps"):
             return  # a base model, or a release of the fleet as it came
         card, tensors, numbers = read_arrays(self.context.versions.directory(version))
-        if card.root != self.part.root.sha256:
-            box.trouble(
-                "model",
-                f"this board's model goes back to {card.root[:12]}, the fleet's to "
-                f"{self.part.root.sha256[:12]}: `fleet init --model` names the model that boards begin with",
-            )
-            return
         taken = lineage(training)
         against = None if whole else self._against(taken)
         about = About(
@@ -116,8 +118,6 @@ class FleetWork:
         )
         data = encode_offer(self.part.root, about, tensors, numbers, base=against.values if against else None)
         box.offer(version, data, against=about.against)
-        box.trouble("model", "")
-        box.trouble("disk", "")
         log.info(
             "fleet offer version=%s samples=%d lineage=%d against=%s bytes=%d",
             version, about.samples, len(taken), about.against[:12] or "nothing", len(data),
@@ -144,16 +144,11 @@ class FleetWork:
     def _vote(self, live: Live) -> None:
         """Score the fleet's candidate against its published version on this board's held-out frames."""
         box = self.part.box
-        facts = box.snapshot().facts
-        news = facts.news
-        if news is None or news.candidate is None or news.voted or facts.ballot is not None:
+        asked = self._asked()
+        if asked is None:
+            box.trouble("score", "")
             return
-        candidate, published = news.candidate, news.published
-        known = {(each.sha256, each.outcome) for each in facts.judged}
-        if known & {(candidate.sha256, "scored"), (candidate.sha256, "failed")}:
-            return
-        if not all(box.release(each.sha256).exists() for each in (candidate, published)):
-            return
+        candidate, published = asked
         found = self._scored(live, candidate, published)
         if found is None:
             return
@@ -169,6 +164,21 @@ class FleetWork:
             )
         )
 
+    def _asked(self) -> tuple[Release, Release] | None:
+        """The candidate that the fleet asks to score, and its published version, if both are here."""
+        box = self.part.box
+        facts = box.snapshot().facts
+        news = facts.news
+        if news is None or news.candidate is None or news.voted or facts.ballot is not None:
+            return None
+        candidate, published = news.candidate, news.published
+        known = {(each.sha256, each.outcome) for each in facts.judged}
+        if known & {(candidate.sha256, "scored"), (candidate.sha256, "failed")}:
+            return None
+        if not all(box.release(each.sha256).exists() for each in (candidate, published)):
+            return None
+        return candidate, published
+
     def _scored(self, live: Live, candidate: Release, published: Release) -> _Scores | None:
         c, config, box = self.context, self.context.config, self.part.box
         gate, images = self._frames(config)
@@ -176,9 +186,9 @@ class FleetWork:
             return None
         allowance = c.budget.ask(comparison_joules(config, 2 * (len(gate) + len(images))))
         if not allowance.allowed:
-            box.trouble("energy", f"the fleet's version waits: {allowance.reason}")
+            box.trouble("score", f"the fleet's version waits: {allowance.reason}")
             return None
-        box.trouble("energy", "")
+        box.trouble("score", "")
         scratch = c.paths.rounds / ".fleet"
         directory = c.versions.directory(live.pointer.version)
         try:
@@ -214,21 +224,12 @@ class FleetWork:
     def _judge(self, live: Live) -> Outcome | None:
         """Judge the published release at this board's own gate, by a round without training."""
         c, config, box = self.context, self.context.config, self.part.box
-        facts = box.snapshot().facts
-        if facts.news is None or facts.news.published.number == 0:
+        due = self._due(live)
+        if due is None:  # nothing waits for frames or joules
+            box.trouble("frames", "")
+            box.trouble("energy", "")
             return None
-        release = facts.news.published
-        training = live.card.get("training") or {}
-        taken = lineage(training)[:1] == (release.sha256,)
-        noted = {j.outcome for j in facts.judged if j.sha256 == release.sha256} - {"scored"}
-        if (taken and noted) or "failed" in noted or not box.release(release.sha256).exists():
-            return None
-        verdicts = c.store.submit(lambda db: round_record.verdicts_on(db, release.sha256)).result()
-        share = next_share([row["outcome"] for row in verdicts])
-        if share is None and not noted:  # the verdict came after a restart, or the box is a new one
-            self._note(release, verdicts[-1])
-        if taken or share is None:
-            return None
+        release, verdicts, share = due
         gate, images = self._frames(config)
         if not gate or len(images) < _LEAST_IMAGES:
             box.trouble(
@@ -251,9 +252,30 @@ class FleetWork:
             return None
         box.trouble("energy", "")
         outcome = self.run(part)
-        if next_share([*(row["outcome"] for row in verdicts), outcome.outcome]) is None:
+        if next_share([*verdicts, outcome.outcome]) is None:
             self._note(release, outcome.as_dict())
         return outcome
+
+    def _due(self, live: Live) -> tuple[Release, list[str], float] | None:
+        """The published release that is to be judged now, its verdicts here so far, and how far to go."""
+        box = self.part.box
+        facts = box.snapshot().facts
+        if facts.news is None or facts.news.published.number == 0:
+            return None
+        release = facts.news.published
+        training = live.card.get("training") or {}
+        taken = lineage(training)[:1] == (release.sha256,)
+        noted = {j.outcome for j in facts.judged if j.sha256 == release.sha256} - {"scored"}
+        if (taken and noted) or "failed" in noted or not box.release(release.sha256).exists():
+            return None
+        store = self.context.store
+        verdicts = store.submit(lambda db: round_record.verdicts_on(db, release.sha256)).result()
+        share = next_share([row["outcome"] for row in verdicts])
+        if share is None and not noted:  # the verdict came after a restart, or the box is a new one
+            self._note(release, verdicts[-1])
+        if taken or share is None:
+            return None
+        return release, [row["outcome"] for row in verdicts], share
 
     def _failed(self, release: Release, error: Exception) -> None:
         """Note that a release could not be used here, so that it is not tried again and again."""
@@ -285,6 +307,19 @@ class FleetWork:
             c.store.submit(lambda db: round_record.job_samples(db, gate, root)).result(),
             c.store.submit(lambda db: round_record.job_samples(db, taught, root)).result(),
         )
+
+
+def _of_another_root(live: Live, root: Root) -> str:
+    """Why the live model can take no part in the fleet, such as one that was imported; empty if it can."""
+    card = live.card
+    found = str(card.get("root") or ("" if card.get("parent") else card.get("sha256", "")))
+    if found in ("", root.sha256):  # without one reading it says why
+        return ""
+    return (
+        f"this board's model {live.pointer.version} goes back to {found[:12]}, the fleet's to "
+        f"{root.sha256[:12]}: it takes part again after `models rollback` or `models promote` to a version "
+        "of that, or in a fleet of its own (`fleet init --model`)"
+    )
 
 
 def _wanted_whole(facts: BoxFacts) -> bool:

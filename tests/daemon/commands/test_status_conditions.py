@@ -26,3 +26,17 @@ REPORT = {
 )
 def test_conditions_take_one_line(conditions: dict[str, object] | None, told: str) -> None:
     assert dict(_lines({"conditions": conditions}))["conditions"] == told
+
+
+@pytest.mark.parametrize(
+    ("facts", "told"),
+    [
+        ({"published": None}, "version 1, none heard of"),
+        ({"published": 2}, "version 1, 2 published"),
+        ({"published": 2, "trouble": "the disk: full"}, "version 1, 2 published; the disk: full"),
+        ({"published": 2, "quiet": True}, "version 1, 2 published; not heard of lately: `dance"),
+    ],
+)
+def test_a_fleet_takes_one_line(facts: dict[str, object], told: str) -> None:
+    assert dict(_lines({"fleet": {"version": 1, **facts}}))["fleet"].startswith(told)
+    assert "fleet" not in dict(_lines({"fleet": None}))

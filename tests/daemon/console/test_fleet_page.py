@@ -13,6 +13,7 @@ FLEET: dict[str, Any] = {
     "offered": None,
     "offer": "nothing offered yet",
     "heard_at": None,
+    "quiet": False,
     "set_back": False,
     "judged": (),
     "sent_bytes": 0,
@@ -42,6 +43,10 @@ def test_before_anything_has_come_it_says_what_is_waited_for() -> None:
     assert "The server was not heard of yet" in page
     assert "the first round that is promoted" in page
     assert "None came yet" in page
+    # A link that does not run tells of no trouble.
+    quiet = shown({**FLEET, "heard_at": 1e9, "quiet": True})
+    assert "fleet join" in quiet
+    assert ">connected<" not in quiet
     troubled = shown({**FLEET, "trouble": "the server does not answer <b>"})
     assert "in trouble" in troubled
     assert "&lt;b&gt;" in troubled

@@ -6,6 +6,7 @@ import random
 import shutil
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from small_fleet import DAY, FIRST, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally
@@ -352,3 +353,13 @@ def test_people_see_who_is_in(server: Server) -> None:
     answer, _ = server.desk.answer("yard", messages.Who(id=9), b"")
     assert isinstance(answer, messages.Boards)
     assert answer.count == 3, "a stranger's request for a file makes no board"
+    # Of hundreds each is named, the silent ones too, and the answer fits into one message.
+    for number in range(600):
+        server.desk.presence.heard(f"{number:03d}{'x' * 61}")
+    answer, _ = server.desk.answer("yard", messages.Who(id=9), b"")
+    assert isinstance(answer, messages.Boards)
+    assert (answer.count, len(answer.boards)) == (603, 500)
+    longest = msgspec.structs.replace(
+        answer.boards[0], heard_s=123456789.123456, refused=123, gain=-0.0123456789012345, sent=10**12
+    )
+    assert len(messages.encode(msgspec.structs.replace(answer, boards=(longest,) * 500))) < messages.MOST_PART

@@ -10,13 +10,19 @@ from pathlib import Path
 
 import fleet_boards
 import msgspec
+import numpy as np
 import pytest
+import safetensors.numpy
 from fleet_boards import Board, KilledError
-from small_fleet import DAY, FIRST, RULES, Clock, Server, name_of, offer, tally
+from small_fleet import DAY, FIRST, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally, write_root
 
+from dance_ondevice.daemon.fleet.relay import Relay
 from dance_ondevice.daemon.rounds.fleet.box import Ballot, Judged, offer_words
+from dance_ondevice.daemon.rounds.fleet.joining import own_release
 from dance_ondevice.daemon.rounds.fleet.releases import BoxError
+from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.wire import fleet_messages as messages
+from dance_ondevice.models.card import CARD_FILE, TENSORS_FILE, encode_card, read_card
 
 NAMES = ("front", "gate", "yard")
 #: Kills of boards and server; `make faults` asks for more.
@@ -76,6 +82,7 @@ def test_a_version_comes_back(server: Server, boards: dict[str, Board]) -> None:
         assert offer_words(news.offer).startswith("used in version 1")
         board.take(news.published.sha256)
         board.restart()  # what is known survives
+        assert not board.box.quiet
         assert board.box.snapshot().facts.news == news
         # Neither side keeps what nobody needs any more.
         assert len(list((board.folder / "releases").iterdir())) == 1
@@ -161,6 +168,11 @@ def test_days_away_and_back(server: Server, boards: dict[str, Board]) -> None:
     assert news.offer is not None
     assert news.offer.state == "waiting", "its base is three versions old, which still counts"
     assert away.box.snapshot().trouble == ""
+    # Where the link does not run, nobody tells of a trouble.
+    server.clock.at += DAY
+    assert away.box.quiet
+    away.turn()
+    assert not away.box.quiet
 
 
 def test_a_full_disk_of_the_board_is_told_and_mended(server: Server, boards: dict[str, Board]) -> None:
@@ -211,6 +223,20 @@ def test_a_replaced_board_begins_anew(server: Server, boards: dict[str, Board], 
     state = server.sync("front", data=offer(0.3)).offer
     assert state is not None
     assert state.state == "waiting"
+
+
+def test_a_second_link_of_one_board_is_no_second_board(
+    server: Server, boards: dict[str, Board], tmp_path: Path
+) -> None:
+    """As of `fleet join --once`, by hand beside the unit; a copied card has a daemon of its own."""
+    front = boards["front"]
+    by_hand = Relay(front._daemon, front)
+    for _ in range(4):
+        assert front.turn().trouble == ""
+        assert by_hand.turn().trouble == ""
+    copied = Board("front", tmp_path / "copied", server, server.clock)
+    troubles = [each.turn().trouble for _ in range(3) for each in (copied, front)]
+    assert "two boards use the kit of front" in troubles[-1]
 
 
 def test_damaged_files_of_the_board_are_fetched_again(server: Server, boards: dict[str, Board]) -> None:
@@ -267,6 +293,26 @@ def test_a_board_makes_a_release_of_what_it_has(server: Server, boards: dict[str
     assert news.offer.state == "waiting"
 
 
+def test_a_first_model_that_was_written_anew_is_the_root_still(tmp_path: Path) -> None:
+    """A daemon writes its first model with channel numbers: its file is another one than the root's."""
+    paths = StatePaths(tmp_path)
+    paths.models.mkdir()
+    folder = write_root(paths.models / "v0001")
+    paths.live_file.write_text('{"version": "v0001", "previous": "v0001", "frozen": "v0001"}')
+    numbers = {f"origin/{name}/out": np.arange(layer.channels[1]) for name, layer in ROOT.layers.items()}
+    data = safetensors.numpy.save({**{f"model/{n}": t for n, t in TENSORS.items()}, **numbers})
+    (folder / TENSORS_FILE).write_bytes(data)
+    channels = {name: layer.channels for name, layer in ROOT.layers.items()}
+    card = replace(read_card(folder), sha256=name_of(data), channels=channels)
+    (folder / CARD_FILE).write_bytes(encode_card(card))
+    assert own_release(paths, ROOT) == FIRST
+    # One that has lost channels, or goes back to another model, is none.
+    (folder / CARD_FILE).write_bytes(encode_card(replace(card, channels={**channels, "stem": (3, 5, 1)})))
+    assert own_release(paths, ROOT) is None
+    (folder / CARD_FILE).write_bytes(encode_card(replace(card, root="b" * 64)))
+    assert own_release(paths, ROOT) is None
+
+
 @pytest.mark.parametrize("missed", [1, 3])
 def test_a_board_that_missed_versions_gets_a_chain_or_a_whole_one(
     server: Server, boards: dict[str, Board], missed: int
@@ -314,6 +360,34 @@ def test_without_its_base_a_board_gets_whole_versions(
     assert front.box.asks_who is (why != "an old server" and front.box.snapshot().boards is None)
     kept = sorted(path.name for path in (front.folder / "releases").iterdir())
     assert kept == [f"{published}.safetensors"]
+
+
+def test_a_server_from_a_backup_gets_the_counts_again(
+    server: Server, boards: dict[str, Board], tmp_path: Path
+) -> None:
+    """Boards score a version once; what the server has lost of that would be missing for ever."""
+    for board in boards.values():
+        board.box.offer("v0002", offer(0.1))
+        board.turn()
+    assert server.make()
+    shutil.copytree(server.folder, tmp_path / "backup")
+    front = boards["front"]
+    front.turn()
+    assert vote(front)
+    front.turn()
+    front.turn()
+    assert front.box.snapshot().facts.ballot is None
+    assert server.shelf.candidate is not None
+    assert set(server.shelf.candidate.votes) == {"front"}
+    shutil.rmtree(server.folder)
+    shutil.copytree(tmp_path / "backup", server.folder)
+    server.restart()
+    front.restart()
+    for _ in range(2):
+        front.turn()
+        assert server.shelf.candidate is not None
+        assert set(server.shelf.candidate.votes) == {"front"}
+    assert front.box.snapshot().facts.ballot is None
 
 
 def test_a_server_from_a_backup_gets_whole_offers(

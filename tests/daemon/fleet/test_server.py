@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import zmq
 from small_fleet import ROOT, RULES, Clock, Server, name_of, offer
 
 from dance_ondevice.daemon.fleet.link import Link, NoServer, Refused
+from dance_ondevice.daemon.fleet.making import DamagedOfferError, Made
 from dance_ondevice.daemon.fleet.rates import Rates
 from dance_ondevice.daemon.fleet.server import FleetServer, Maker
 from dance_ondevice.daemon.security import kit
-from dance_ondevice.daemon.security.curve import ClientCurve
+from dance_ondevice.daemon.security.curve import ClientCurve, serve
 from dance_ondevice.daemon.security.keys import KeyPair
 from dance_ondevice.daemon.security.zap import ZapAuthenticator
 from dance_ondevice.daemon.wire import fleet_messages as messages
@@ -39,13 +43,14 @@ def kits(tmp_path: Path) -> kit.Written:
 def server(kits: kit.Written, tmp_path: Path) -> Iterator[FleetServer]:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     curve = kit.open_server(kits.server, {}).curve
-    zap = ZapAuthenticator(context, curve.clients.name_of)
+    desk = Server(tmp_path / "state", Clock()).desk
+    zap = ZapAuthenticator(context, curve.clients.name_of, on_refused=desk.tallies.unknown_key)
     zap.start()
     found = FleetServer(
         context,
         "tcp://127.0.0.1:*",
         curve,
-        Server(tmp_path / "state", Clock()).desk,
+        desk,
         lambda wake: Maker(ROOT, RULES, on_done=wake),
         most_requests=4.0,
     )
@@ -85,15 +90,16 @@ def test_a_board_is_known_by_its_key(
     big = messages.OfferRef(id="0" * 64, size=messages.PIECE)
     with pytest.raises(Refused, match="an offer has at most"):
         front.ask(messages.Put(id=0, offer=big, offset=0), b"x" * messages.PIECE)
-    # A stranger gets no answer at all.
+    # A stranger gets no answer at all, and need not wait to learn why.
     public, secret = zmq.curve_keypair()
     known = kit.open_board(kits.boards["front"], {}).curve
-    stranger = link(curve=ClientCurve(KeyPair(public, secret), known.server_key), seconds=1.0)
-    with pytest.raises(NoServer, match="does not answer"):
+    stranger = link(curve=ClientCurve(KeyPair(public, secret), known.server_key))
+    with pytest.raises(NoServer, match="does not know this board's key"):
         stranger.ask(SYNC)
+    assert server.desk.tallies.refused["key"] == 1
     # Nor does a server that is another one get a request.
     impostor = link(curve=ClientCurve(known.pair, public), seconds=1.0)
-    with pytest.raises(NoServer, match="does not answer"):
+    with pytest.raises(NoServer, match="is not the server of this kit"):
         impostor.ask(SYNC)
     # A revoked board is told so, at the latest at the next look at the folder.
     (kits.server / "clients" / "yard.key").unlink()
@@ -130,6 +136,50 @@ def test_a_connection_that_was_idle_is_not_trusted(server: FleetServer, kits: ki
     assert first.closed
 
 
+def test_a_slow_radio_gets_its_time(kits: kit.Written) -> None:
+    """A piece that is given up after a minute begins anew, and would never arrive."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    curve = kit.open_server(kits.server, {}).curve
+    zap = ZapAuthenticator(context, curve.clients.name_of)
+    zap.start()
+    router = context.socket(zmq.ROUTER)
+    serve(router, curve.pair)
+    router.bind("tcp://127.0.0.1:*")
+    at, step, late = [0.0], [150.0], threading.Event()
+
+    def monotonic() -> float:
+        at[0] += step[0]
+        if at[0] > 300.0:
+            late.set()
+        return at[0]
+
+    def answer() -> None:
+        sender, ask, _ = router.recv_multipart()
+        late.wait(60)
+        refusal = messages.Refusal(id=messages.decode_ask(ask).id, reason="late")
+        router.send_multipart([sender, messages.encode(refusal), b""])
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    board = kit.open_board(kits.boards["front"], {}).curve
+    endpoint = router.get_string(zmq.LAST_ENDPOINT)
+    # Time begins once the connection stands, which a busy machine may take long for.
+    link = Link(endpoint, board, monotonic=lambda: at[0] if link._reached == 0 else monotonic())
+    with link:
+        with pytest.raises(Refused, match="late"):
+            link.ask(SYNC)
+        thread.join()
+        # A connection that breaks is not waited for as long.
+        step[0] = 0.0
+        thread = threading.Thread(target=lambda: (router.recv_multipart(), router.close(0)))
+        thread.start()
+        with pytest.raises(NoServer, match="broke"):
+            link.ask(SYNC)
+    thread.join()
+    assert zap.stop()
+    context.term()
+
+
 def test_endpoints_may_be_ipv6_and_a_wrong_one_is_told(kits: kit.Written, tmp_path: Path) -> None:
     context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
     curve = kit.open_server(kits.server, {}).curve
@@ -149,12 +199,60 @@ def test_endpoints_may_be_ipv6_and_a_wrong_one_is_told(kits: kit.Written, tmp_pa
     try:
         with Link(server.endpoint, board) as front:
             assert front.ask(SYNC)[0].published.number == 0
+        # So may names; of several addresses each has its turn.
+        port = int(server.endpoint.rpartition(":")[2])
+        family, stream = socket.AF_INET6, socket.SOCK_STREAM
+        found = [
+            (socket.AF_INET, stream, 6, "", ("127.0.0.1", port)),
+            (family, stream, 6, "", ("::1", port, 0, 0)),
+        ]
+        name = f"tcp://fleet.example.org:{port}"
+        with Link(name, board, answer_seconds=1.0, resolve=lambda *_, **__: found) as front:
+            with pytest.raises(NoServer, match="cannot be reached"):
+                front.ask(SYNC)
+            assert front.ask(SYNC)[0].published.number == 0
     finally:
         assert server.stop()
         assert zap.stop()
         context.term()
     with Link("fleet.example.org:5590", board) as front, pytest.raises(NoServer, match=r"kit\.json"):
         front.ask(SYNC)
+
+    def unknown(*_: object, **__: object) -> list[Any]:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    with (
+        Link("tcp://fleet.example.org:1", board, resolve=unknown) as front,
+        pytest.raises(NoServer, match=r"the name fleet\.example\.org is not known here"),
+    ):
+        front.ask(SYNC)
+
+
+def test_a_damaged_offer_is_let_go_of(kits: kit.Written, tmp_path: Path) -> None:
+    """Its board hands it in again; until then averaging would fail on it each time."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    found = Server(tmp_path / "state", Clock())
+    found.put("front", offer(1.0))
+    path = found.shelf.offer("front", name_of(offer(1.0)))
+    path.write_bytes(b"x")
+
+    class Broken(Maker):
+        def result(self) -> Made | Exception | None:
+            return DamagedOfferError(path)
+
+    curve = kit.open_server(kits.server, {}).curve
+    server = FleetServer(
+        context,
+        "tcp://127.0.0.1:*",
+        curve,
+        found.desk,
+        lambda wake: Broken(ROOT, RULES, on_done=wake),
+        most_requests=4.0,
+    )
+    server._look()
+    assert (found.desk.waiting(), path.exists()) == ({}, False)
+    assert found.put("front", offer(1.0)).state == "waiting"
+    context.term()
 
 
 def test_what_is_no_request_is_refused(server: FleetServer, link: Callable[..., Link]) -> None:

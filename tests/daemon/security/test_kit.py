@@ -50,7 +50,7 @@ def test_more_boards_come_later_and_nothing_is_overwritten(tmp_path: Path, model
     assert set(more.boards) == {"yard"}
     assert (folder / "server" / "server.key").read_bytes() == key
     assert kit.open_board(more.boards["yard"], {}).settings.endpoint == "tcp://server:1"
-    with pytest.raises(kit.KitError, match="is there already"):
+    with pytest.raises(kit.KitError, match="a board of this fleet already"):
         kit.write(folder, ["yard"], root=None, model=None, bind="", endpoint="")
     with pytest.raises(kit.KitError, match="no client name"):
         kit.write(folder, ["../out"], root=None, model=None, bind="", endpoint="")

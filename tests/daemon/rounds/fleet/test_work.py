@@ -189,7 +189,24 @@ def test_says_what_keeps_it_from_judging(paths: StatePaths, store: Store) -> Non
     board.tell(1, board.tensors)
     assert board.work.step(None) is None
     assert "label frames" in board.box.snapshot().trouble
+    # A version that is not there any more waits for nothing.
+    news = board.box.snapshot().facts.news
+    assert news is not None
+    board.box.news(msgspec.structs.replace(news, published=Release(number=0, sha256="0" * 64, size=9)))
+    board.work.step(None)
+    assert board.box.snapshot().trouble == ""
     other = replace(board.work, part=FleetPart(box=board.box, root=replace(board.root, sha256="b" * 64)))
+    # A model of another root, as after `models import`, takes no value of the fleet, trained here or not.
+    other.step(None)
+    assert "models rollback" in board.box.snapshot().trouble
+    assert board.box.snapshot().facts.judged == ()
+    # What is mended is not told any longer, though there is nothing new to offer.
+    board.box.trouble("disk", "the disk: No space left on device")
+    board.work.step("paused")
+    assert "No space left" in board.box.snapshot().trouble
+    board.work.step(None)
+    assert "models rollback" not in board.box.snapshot().trouble
+    assert "No space left" not in board.box.snapshot().trouble
     board.rig.versions.annotate("v0001", {"training": {"steps": 3, "round": "r1"}})
     live = board.rig.versions._read_live()
     board.rig.versions._live = live
