@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from dance_ondevice.daemon.curation import label_checks
 from dance_ondevice.daemon.curation.label_files import BRUSH_PNG, Found, MaskFile
+from dance_ondevice.daemon.curation.label_pictures import Pictures
 from dance_ondevice.daemon.curation.label_plan import Plan, Planned, Spool
 from dance_ondevice.daemon.curation.targets import Target, Targets
 from dance_ondevice.files import read_regular
@@ -71,15 +72,18 @@ def make_plan(
         FormatError: An export cannot be read.
         UnknownClasses: Names are neither classes nor mapped.
     """
-    exports, notes = _read_exports(found, kind)
+    exports, bad, notes = _read_exports(found, kind)
     ids = class_map.resolve(regions.names([image for each, _ in exports for image in each.images]), classes)
-    planner = _Planner(class_map, classes, targets, spool, root)
+    planner = _Planner(
+        class_map, classes, targets, spool=spool, root=root, pictures=Pictures(found.pictures, root)
+    )
     for mask in found.masks:
         planner.add_mask(mask, found)
     if planner.unknown:
         raise unknown_classes(sorted(planner.unknown), classes)
     for export, path in exports:
         planner.add_export(export, ids, path)
+    planner.labels += bad
     stop = None
     if not trust_ids and not class_map.names_ids:
         stop = planner.ambiguous or planner.too_many() or planner.binary() or _shifted(planner, root, live)
@@ -91,20 +95,31 @@ def make_plan(
     )
 
 
-def _read_exports(found: Found, kind: str) -> tuple[list[tuple[Export, PurePath]], list[str]]:
-    """Read every export, with its path; files of unusable formats are ignored if others are usable."""
+def _read_exports(found: Found, kind: str) -> tuple[list[tuple[Export, PurePath]], list[Planned], list[str]]:
+    """Read every export, with its path; a file that cannot be used costs the others nothing.
+
+    Files of other formats, as settings and lists of files are, are noted; broken ones are refused.
+
+    Raises:
+        FormatError: There is nothing else to import.
+    """
     exports: list[tuple[Export, PurePath]] = []
     others: list[OtherFormat] = []
+    broken: list[tuple[str, FormatError]] = []
     for entry in found.exports:
         try:
             export = read_bytes(str(entry.path), _bytes(entry), kind)
             exports.append((export, entry.path))
         except OtherFormat as error:
             others.append(error)
-    if others and not exports and not found.masks:
-        raise others[0]
+        except FormatError as error:
+            broken.append((entry.name, error))
+    if not exports and not found.masks:
+        for first in (*(error for _, error in broken), *others):
+            raise first
+    bad = [Planned(file=name, action="refused", why=str(error)) for name, error in broken]
     notes = [note for export, _ in exports for note in export.notes]
-    return exports, [*notes, *(f"passed over: {error}" for error in others)]
+    return exports, bad, [*notes, *(f"passed over: {error}" for error in others)]
 
 
 def _bytes(entry: Entry) -> bytes:
@@ -128,7 +143,14 @@ class _Planner:
     """Collects the plan of each file."""
 
     def __init__(
-        self, class_map: ClassMap, classes: Sequence[str], targets: Targets, spool: Spool, root: Path
+        self,
+        class_map: ClassMap,
+        classes: Sequence[str],
+        targets: Targets,
+        *,
+        spool: Spool,
+        root: Path,
+        pictures: Pictures,
     ) -> None:
         self.labels: list[Planned] = []
         self.unknown: set[str] = set()
@@ -140,6 +162,7 @@ class _Planner:
         self.ambiguous: str | None = None
         self._class_map = class_map
         self._root = root
+        self._pictures = pictures
         self._bases: dict[int, int] = {}
         #: The first label of each sample.
         self._seen: dict[str, _Label] = {}
@@ -257,6 +280,9 @@ class _Planner:
         if not counts[:IGNORE].any():
             why = "nothing is drawn: every pixel is 255 (ignore)"
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
+            return
+        if other := self._pictures.other(path, target, drawn=export is not None):
+            self._refuse(file, target, other)
             return
         png = encode_label(mask)
         place = path if export is None else f"{file} in {export}"
@@ -397,9 +423,10 @@ def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] 
         ask = live
         found = compare(_COMPARED_BY_MODEL, lambda target: ask(root / target.image))
         against = "what the live model sees"
-    if found is None or not found.shift:
+    if found is None or not (found.shift or found.is_reordered):
         return None
-    return label_checks.shift_text(found, against, planner.ids, planner.classes)
+    text = label_checks.shift_text if found.shift else label_checks.order_text
+    return text(found, against, planner.ids, planner.classes)
 
 
 def _fitted(mask: Mask, target: Target, file: str) -> Mask:

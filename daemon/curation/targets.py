@@ -85,9 +85,17 @@ class Targets:
             return f"no sample of this name, and none of a camera {self._camera!r}: is that its name?"
         if other := self._of_another(name):
             return f"no sample of this name, and its folder is called as another camera, {other!r}"
+        if names.made_from_another(name):
+            return (
+                "no sample of this name: by its end it is of a picture that was mirrored, turned or cut from "
+                "another one, whose label it must not be: export without augmentation"
+            )
         number = names.last_number(name)
         if number is None:
-            return "no sample of this name, and no sequence number at its end (a date or a hash holds none)"
+            return (
+                "no sample of this name, and no sequence number at its end (a date or a hash holds none, nor "
+                "do MATLAB's Label_1, Label_2, ...)"
+            )
         if self._select("camera = ? and seq = ?", self._camera, number):
             return (
                 f"no sample of this name, and several of camera {self._camera!r} have the number {number}, "

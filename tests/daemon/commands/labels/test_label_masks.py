@@ -184,6 +184,23 @@ def test_ids_that_agree_with_known_labels_only_when_shifted_stop_everything(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_ids_of_the_same_classes_in_another_order_stop_everything(
+    *, refuse, bring, ids, store: Store, folder: Path, tmp_path: Path, paths: StatePaths
+) -> None:
+    """As of tools that sort classes by name: every id is one of ours, and means another."""
+    put(store, ids[2], truth(1))
+    by_name = np.append([sorted(NAMES).index(each) for each in NAMES], np.full(245, 255)).astype(np.uint8)
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(by_name[truth(0)]))
+    said = refuse(folder)
+    for told in ("in another order", "Nothing was imported", "--trust-ids"):
+        assert told in " ".join(said.split())
+    assert rows(paths)[ids[0]]["label_path"] is None
+    (tmp_path / "map.toml").write_text(said[said.index("[classes]") : said.index("\n\nIf the ids")])
+    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["imported"] == 1
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+
+
+@pytest.mark.usefixtures("daemon")
 def test_ids_that_agree_with_the_model_only_when_shifted_stop_everything(
     refuse, ids, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
