@@ -379,6 +379,11 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
                 f"camera {name} dates its frames {_span(last.ahead)} ahead of this board's clock: set the "
                 "clock that is wrong (`dance-ondevice doctor` tells of this board's)"
             )
+        if last.shared:
+            warnings.append(
+                f"several senders take turns under the camera name {name}, and their frames are ranked and "
+                "judged as one camera's: give each a name of its own"
+            )
     warnings += _about_cameras(parts.instruments)
     warnings.extend(map(str, parts.model_changes()))
     if (hook := parts.webhook()) and hook["trouble"]:
