@@ -360,6 +360,8 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    if parts.energy.later:
+        warnings.append(parts.energy.later)
     if (store := parts.store.snapshot()).trouble:
         warnings.append(f"frames that are to be kept are not stored: {store.trouble}")
     if store.unreadable:

@@ -105,7 +105,8 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
         )
     try:
         # msgspec skips unknown keys without checking their encoding.
-        text = str(head, "utf-8")
+        # .NET may write a byte order mark before a text, and C a NUL at its end.
+        text = str(head, "utf-8").removeprefix("\ufeff").rstrip("\0")
         peek = _peek.decode(text)
     except UnicodeDecodeError as error:
         raise WireError("header", f"the header is not UTF-8: {error.reason} at byte {error.start}") from error

@@ -228,6 +228,7 @@ def test_what_anybody_may_send_to_the_board_is_not_sent_on() -> None:
         advisor=SimpleNamespace(now=lambda: SimpleNamespace(obstacles=())),
         versions=SimpleNamespace(live=lambda: None, note=""),
         meter_note="energy is modelled",
+        energy=SimpleNamespace(later=""),
         store=SimpleNamespace(snapshot=StoreSnapshot),
         instruments=instruments,
         model_changes=tuple,
