@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dance_ondevice.daemon.curation.targets import Target
 from dance_ondevice.files import read_regular
 from dance_ondevice.images.codec import decode_grey
-from dance_ondevice.images.headers import ImageError, probe
+from dance_ondevice.images.headers import ImageError, orientation, probe
 from dance_ondevice.label_formats.names import base_name, picture_name
 from dance_ondevice.label_formats.regions import FormatError
 from dance_ondevice.label_formats.tree import Entry
@@ -68,12 +68,18 @@ class Pictures:
         if len(found) != 1:
             return None
         try:
-            own, given = read_regular(self._root / target.image), found[0].read()
-            if own == given:
-                return None
-            return _compared(_small(given), _small(own), str(found[0].path))
+            return _other(found[0].read(), read_regular(self._root / target.image), str(found[0].path))
         except (OSError, ImageError, FormatError):
             return None  # the label is judged by itself
+
+
+def _other(picture: bytes, sample: bytes, path: str) -> str | None:
+    if (turn := orientation(picture)) > 1:
+        return (
+            f"its picture, {path}, has the EXIF orientation {turn}, by which tools turn it before anybody "
+            "draws, and this service does not: label what `samples export` wrote"
+        )
+    return None if picture == sample else _compared(_small(picture), _small(sample), path)
 
 
 def _in_folder(path: PurePath) -> bool:

@@ -251,6 +251,7 @@ def test_masks_of_0_and_255_are_not_taken_for_the_first_class(
     ("table", "text"),
     [
         ("class_names.txt", "\n".join(["_background_", *NAMES])),
+        ("classification.txt", "\n".join(["__background__", *NAMES])),
         (
             "_classes.csv",
             "Pixel Value, Class\n" + "\n".join(f"{i}, {n}" for i, n in enumerate(["bg", *NAMES])),
