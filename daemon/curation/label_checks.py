@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.label_formats.colours import BACKGROUND
 from dance_ondevice.label_formats.masks import shares
 
 __all__ = [
@@ -18,10 +19,12 @@ __all__ = [
     "another_list_text",
     "binary_text",
     "compared",
+    "first_text",
     "id_shares",
     "of_another_list",
     "one_class_map",
     "only_ends",
+    "only_first",
     "order_text",
     "shift_text",
     "too_many_text",
@@ -217,6 +220,25 @@ def id_shares(counts: NDArray[np.int64]) -> str:
 def only_ends(counts: NDArray[np.int64]) -> bool:
     """Whether masks hold only 0 and 255, like a mask of one class that is made for viewing."""
     return bool(counts[0] and counts[IGNORE] and counts[1:IGNORE].sum() == 0)
+
+
+def only_first(counts: NDArray[np.int64], classes: Sequence[str]) -> bool:
+    """Whether masks hold only 0 and 1, like masks of one class, though there are more than two classes."""
+    if len(classes) < _FEWEST_CLASSES or classes[0].casefold() in BACKGROUND:
+        return False
+    return bool(counts[0] and counts[1] and counts[2:].sum() == 0)
+
+
+def first_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
+    """The message about masks of 0 and 1 alone."""
+    zero, one = classes[:2]
+    return (
+        f"the masks hold 0 and 1 alone, of {len(classes)} classes. In masks of one class, 1 is what was drawn "
+        f"and 0 all else, and here they are {zero} and {one}. Nothing was imported.\nThe ids are "
+        f"{id_shares(counts)}. Say what they are with --class-map and\n\n[classes]\n"
+        f'0 = "ignore"\n1 = "{one}"\n# the classes are: {", ".join(classes)}\n\nIf 0 is {zero} and 1 {one}, '
+        "give --trust-ids. Of masks of one class each, several for an image, export COCO instead"
+    )
 
 
 def binary_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:

@@ -212,10 +212,11 @@ class _Planner:
         return None
 
     def binary(self) -> str | None:
-        """The message about masks of 0 and 255 alone; None without such, or where there is one class."""
+        """The message about masks of 0 and 255, or 0 and 1, alone; None without such."""
         if len(self.classes) > 1 and label_checks.only_ends(self.ids):
             return label_checks.binary_text(self.ids, self.classes)
-        return None
+        first = label_checks.only_first(self.ids, self.classes)
+        return label_checks.first_text(self.ids, self.classes) if first else None
 
     def hint(self) -> str | None:
         """The class map for ids that are not classes; None without such ids."""

@@ -84,7 +84,7 @@ def _tasks(document: object) -> list[Mapping[str, Any]] | None:
 
 
 def read_label_studio(document: object) -> Export:
-    """Read an export; of a task's annotations the last one that was not cancelled is used.
+    """Read an export; of a task's annotations the last one with a drawing is used that was not cancelled.
 
     One that is marked as ground truth goes before the others. Tasks without an annotation, or without a
     drawing, count as undrawn. Points have no area and are skipped and counted; a task with nothing else is
@@ -130,7 +130,7 @@ def read_label_studio(document: object) -> Export:
     if several:
         notes.append(
             f"{several} tasks have several annotations, of which the one marked as ground truth counts, else "
-            "the last"
+            "the last with a drawing"
         )
     if points:
         notes.append(f"shapes without an area skipped: {points} keypoint")
@@ -317,8 +317,10 @@ _PAINTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, int]], Paint]] =
 
 def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
     valid = _valid(task)
-    valid = [each for each in valid if each.get("ground_truth")] or valid
-    return valid[-1] if valid else None
+    # Whoever submits without drawing takes nobody's drawing away.
+    drawn = [each for each in valid if each.get("result")] or valid
+    chosen = [each for each in valid if each.get("ground_truth")] or drawn
+    return chosen[-1] if chosen else None
 
 
 def _valid(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -184,6 +184,22 @@ def test_ids_that_agree_with_known_labels_only_when_shifted_stop_everything(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_masks_of_0_and_1_are_not_taken_for_the_first_two_classes(
+    *, bring, refuse, ids, folder: Path, tmp_path: Path, paths: StatePaths
+) -> None:
+    """Masks of the road alone, as many a tool writes one class."""
+    road = truth(0) == NAMES.index("road")
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(road.astype(np.uint8)))
+    said = refuse(folder)
+    assert "0 and 1 alone" in " ".join(said.split())
+    shown = said[said.index("[classes]") : said.index("\n\nIf 0")].replace('1 = "building"', '1 = "road"')
+    (tmp_path / "map.toml").write_text(shown)
+    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["imported"] == 1
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), np.where(road, 3, 255))
+    assert bring(folder, "--trust-ids")["imported"] == 1
+
+
+@pytest.mark.usefixtures("daemon")
 def test_ids_of_the_same_classes_in_another_order_stop_everything(
     *, refuse, bring, ids, store: Store, folder: Path, tmp_path: Path, paths: StatePaths
 ) -> None:
