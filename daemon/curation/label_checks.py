@@ -233,7 +233,7 @@ def first_text(counts: NDArray[np.int64], classes: Sequence[str]) -> str:
     """The message about masks of 0 and 1 alone."""
     zero, one = classes[:2]
     return (
-        f"the masks hold 0 and 1 alone, of {len(classes)} classes. In masks of one class, 1 is what was drawn "
+        f"the masks hold 0 and 1 alone, of {len(classes)} classes. In masks of one class 1 is what was drawn "
         f"and 0 all else, and here they are {zero} and {one}. Nothing was imported.\nThe ids are "
         f"{id_shares(counts)}. Say what they are with --class-map and\n\n[classes]\n"
         f'0 = "ignore"\n1 = "{one}"\n# the classes are: {", ".join(classes)}\n\nIf 0 is {zero} and 1 {one}, '
