@@ -19,14 +19,14 @@ __all__ = [
     "another_list_text",
     "binary_text",
     "compared",
+    "doubt",
     "first_text",
     "id_shares",
+    "notes",
     "of_another_list",
     "one_class_map",
     "only_ends",
     "only_first",
-    "order_text",
-    "shift_text",
     "too_many_text",
 ]
 T = TypeVar("T")
@@ -40,6 +40,9 @@ _TIMES = 2.0
 #: suits them best (2.7 times as well at most, in single pairs of CamVid's frames). Then the IoU from which
 #: an id is named.
 _BELIEVED_ORDER, _TIMES_ORDER, _NAMED = 0.2, 3.0, 0.3
+#: Mean IoU below which masks may show anything: of any two labels of CamVid, in threes, it is 0.11 and more,
+#: of masks of instances 0.04.
+_STRANGE = 0.06
 #: The most ids beyond the classes that a list of classes is taken to have; a photograph in grey has more.
 _MOST_OTHERS = 64
 #: With fewer classes than this, masks agree by chance.
@@ -127,6 +130,23 @@ def _mean_iou(table: NDArray[np.int64], shift: int) -> float:
     hits, imported, known = np.diagonal(rows), rows.sum(axis=1), table.sum(axis=0)
     there = known > 0
     return float(np.mean(hits[there] / (imported + known - hits)[there]))
+
+
+def doubt(found: Agreement, against: str, counts: NDArray[np.int64], classes: Sequence[str]) -> str | None:
+    """The message that ids are shifted or in another order; None if they seem to be neither."""
+    if found.shift:
+        return shift_text(found, against, counts, classes)
+    return order_text(found, against, counts, classes) if found.is_reordered else None
+
+
+def notes(found: Agreement, against: str) -> list[str]:
+    """A note that masks show something else than what is known, if so."""
+    if found.plain >= _STRANGE:
+        return []
+    return [
+        f"the masks hardly agree with {against} (mean IoU {found.plain:.3f}): are ids the model's classes and "
+        "no numbers of instances, and do the names mean these samples? `labels undo` takes it back"
+    ]
 
 
 def shift_text(found: Agreement, against: str, counts: NDArray[np.int64], classes: Sequence[str]) -> str:

@@ -17,7 +17,7 @@ from dance_ondevice.daemon.curation import label_checks
 from dance_ondevice.daemon.curation.label_files import BRUSH_PNG, Found, MaskFile
 from dance_ondevice.daemon.curation.label_pictures import Pictures
 from dance_ondevice.daemon.curation.label_plan import Plan, Planned, Spool
-from dance_ondevice.daemon.curation.targets import Target, Targets
+from dance_ondevice.daemon.curation.targets import Target, Targets, fitted
 from dance_ondevice.files import read_regular
 from dance_ondevice.images.codec import decode_label, encode_label
 from dance_ondevice.images.headers import ImageError
@@ -86,7 +86,10 @@ def make_plan(
     planner.labels += bad
     stop = None
     if not trust_ids and not class_map.names_ids:
-        stop = planner.ambiguous or planner.too_many() or planner.binary() or _shifted(planner, root, live)
+        stop = planner.ambiguous or planner.too_many() or planner.binary()
+        if stop is None and (compared := _compared(planner, root, live)) is not None:
+            stop = label_checks.doubt(*compared, planner.ids, classes)
+            notes += [] if stop else label_checks.notes(*compared)
     return Plan(
         labels=tuple(planner.labels),
         notes=(*notes, *planner.notes()),
@@ -273,7 +276,7 @@ class _Planner:
             self._refuse(file, None, self.targets.missing(path))
             return
         try:
-            mask = _fitted(read(target), target, file)
+            mask = fitted(read(target), target, file)
         except ValueError as error:  # labels and formats have their own subclasses
             self._refuse(file, target, str(error))
             return
@@ -398,8 +401,10 @@ def _ids_beside(table: ColourTable, among: Found) -> Iterator[frozenset[int]]:
                 yield frozenset(np.unique(decoded.ids).tolist())
 
 
-def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] | None) -> str | None:
-    """The message that ids are shifted, compared with stored labels, or else with the live model."""
+def _compared(
+    planner: _Planner, root: Path, live: Callable[[Path], Mask | None] | None
+) -> tuple[label_checks.Agreement, str] | None:
+    """The agreement of ids with stored labels, or else with the live model, and which; None if unknown."""
     plain = [label for label in planner.labels if label.ids and label.png is not None]
 
     def compare(most: int, known: Callable[[Target], Mask | None]) -> label_checks.Agreement | None:
@@ -424,27 +429,4 @@ def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] 
         ask = live
         found = compare(_COMPARED_BY_MODEL, lambda target: ask(root / target.image))
         against = "what the live model sees"
-    if found is None or not (found.shift or found.is_reordered):
-        return None
-    text = label_checks.shift_text if found.shift else label_checks.order_text
-    return text(found, against, planner.ids, planner.classes)
-
-
-def _fitted(mask: Mask, target: Target, file: str) -> Mask:
-    """The mask at the size of the captured frame; one that was drawn on the stored image is enlarged.
-
-    Raises:
-        LabelError: It has neither size.
-    """
-    size = (mask.shape[1], mask.shape[0])
-    if size == target.native:
-        return mask
-    if size != target.stored:
-        remedy = "export a version without Resize" if made_by_roboflow(file) else "draw on one of the two"
-        raise LabelError(
-            f"the label is {size[0]}x{size[1]}, the frame {target.native[0]}x{target.native[1]} and its "
-            f"stored image {target.stored[0]}x{target.stored[1]}: {remedy}"
-        )
-    import cv2
-
-    return np.asarray(cv2.resize(mask, target.native, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return None if found is None else (found, against)

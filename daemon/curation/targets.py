@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from dance_ondevice.images.labels import LabelError
 from dance_ondevice.label_formats import names
 
-__all__ = ["Target", "Targets"]
+__all__ = ["Target", "Targets", "fitted"]
 
 _COLUMNS = (
     "id, camera, captured_at, path, width, height, native_width, native_height, label_path, label_source"
@@ -144,3 +147,25 @@ class Targets:
             )
             for row in rows
         ]
+
+
+def fitted(mask: NDArray[np.uint8], target: Target, file: str) -> NDArray[np.uint8]:
+    """The mask at the size of the captured frame; one that was drawn on the stored image is enlarged.
+
+    Raises:
+        LabelError: It has neither size.
+    """
+    size = (mask.shape[1], mask.shape[0])
+    if size == target.native:
+        return mask
+    if size != target.stored:
+        remedy = (
+            "export a version without Resize" if names.made_by_roboflow(file) else "draw on one of the two"
+        )
+        raise LabelError(
+            f"the label is {size[0]}x{size[1]}, the frame {target.native[0]}x{target.native[1]} and its "
+            f"stored image {target.stored[0]}x{target.stored[1]}: {remedy}"
+        )
+    import cv2
+
+    return np.asarray(cv2.resize(mask, target.native, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)

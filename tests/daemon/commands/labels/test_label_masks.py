@@ -217,6 +217,20 @@ def test_ids_of_the_same_classes_in_another_order_stop_everything(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_ids_that_agree_with_nothing_that_is_known_are_told_of(
+    bring, ids, store: Store, folder: Path
+) -> None:
+    """As numbers of instances, each of which is the id of a class as well."""
+    put(store, ids[0], truth(0))
+    numbers = np.repeat(np.array([5, 6, 7, 4, 2, 9, 5, 6], np.uint8), 4)[None].repeat(SIZE[0], 0)
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(numbers))
+    (told,) = [note for note in bring(folder, "--dry-run")["notes"] if "hardly agree" in note]
+    assert "labels that are stored" in told
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(truth(1)))
+    assert not any("hardly agree" in note for note in bring(folder)["notes"])
+
+
+@pytest.mark.usefixtures("daemon")
 def test_ids_that_agree_with_the_model_only_when_shifted_stop_everything(
     refuse, ids, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
