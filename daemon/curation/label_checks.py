@@ -144,8 +144,8 @@ def notes(found: Agreement, against: str) -> list[str]:
     if found.plain >= _STRANGE:
         return []
     return [
-        f"the masks hardly agree with {against} (mean IoU {found.plain:.3f}): are ids the model's classes and "
-        "no numbers of instances, and do the names mean these samples? `labels undo` takes it back"
+        f"the masks hardly agree with {against} (mean IoU {found.plain:.3f}): are ids the model's classes "
+        "and no numbers of instances, and do the names mean these samples? `labels undo` takes it back"
     ]
 
 
