@@ -101,7 +101,9 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
     head = parts[0] if parts else b""
     if len(head) > limits.max_header_bytes:
         raise WireError(
-            "header_size", f"the header has {len(head)} bytes, allowed are {limits.max_header_bytes}"
+            "header_size",
+            f"the header has {len(head)} bytes, allowed are {limits.max_header_bytes}: the image is a part of "
+            "its own, after the header",
         )
     try:
         # msgspec skips unknown keys without checking their encoding.

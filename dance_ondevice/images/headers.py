@@ -34,6 +34,8 @@ _PNG_COLOURS = {
     6: (4, (8, 16)),
 }
 
+#: Beginnings of JPEG, PNG and WebP as base64, and of an address that holds one.
+_BASE64 = (b"/9j/", b"iVBORw0KGgo", b"UklGR", b"data:image/")
 _EXIF, _ORIENTATION = b"Exif\0\0", 0x0112
 _TEXT_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
 
@@ -112,7 +114,8 @@ def probe(data: bytes | memoryview) -> ImageInfo:
         return _probe_webp(data)
     if any(magic.startswith(head) for magic in (b"\xff\xd8", _PNG_SIGNATURE)):
         raise ImageError(f"the image is truncated: only {len(data)} bytes")
-    raise ImageError(f"neither JPEG, PNG nor WebP: the data begins with {head[:8].hex(' ')}")
+    text = "; it is text in base64: send the bytes themselves" if head.startswith(_BASE64) else ""
+    raise ImageError(f"neither JPEG, PNG nor WebP: the data begins with {head[:8].hex(' ')}{text}")
 
 
 def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
