@@ -102,8 +102,8 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
     if len(head) > limits.max_header_bytes:
         raise WireError(
             "header_size",
-            f"the header has {len(head)} bytes, allowed are {limits.max_header_bytes}: the image is a part of "
-            "its own, after the header",
+            f"the header has {len(head)} bytes, allowed are {limits.max_header_bytes}: the image is a part "
+            "of its own, after the header",
         )
     try:
         # msgspec skips unknown keys without checking their encoding.

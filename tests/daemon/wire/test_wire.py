@@ -227,7 +227,6 @@ def test_no_part_at_all_is_refused() -> None:
 
 def test_sizes_are_limited() -> None:
     assert refusal(b" " * 2_001, IMAGE).reason == "header_size"
-    assert "a part of its own" in str(refusal(b" " * 2_001))
     error = refusal(header(), bytes(10_001))
     assert (error.reason, error.camera, error.seq) == ("message_size", "front", 7)
     assert refusal(b'{"msg":"cam"}', bytes(10_001)).protocol == "imagezmq"
