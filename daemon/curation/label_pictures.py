@@ -16,7 +16,7 @@ from dance_ondevice.daemon.curation.targets import Target
 from dance_ondevice.files import read_regular
 from dance_ondevice.images.codec import decode_grey
 from dance_ondevice.images.headers import ImageError, orientation, probe
-from dance_ondevice.label_formats.names import base_name, picture_name
+from dance_ondevice.label_formats.names import base_name, made_by_roboflow, picture_name
 from dance_ondevice.label_formats.regions import FormatError
 from dance_ondevice.label_formats.tree import Entry
 
@@ -52,7 +52,7 @@ class Pictures:
         self._of_mask: dict[str, list[Entry]] = {}
         for entry in entries:
             self._by_name.setdefault(entry.name, []).append(entry)
-            if _in_folder(entry.path):
+            if _in_folder(entry.path) or made_by_roboflow(entry.name):  # beside the mask, and no drawing
                 self._of_mask.setdefault(picture_name(entry.name), []).append(entry)
 
     def other(self, label: str, target: Target, *, drawn: bool) -> str | None:

@@ -112,7 +112,7 @@ def test_the_real_tools_names_and_types_are_in_the_report(bring, scene) -> None:
 
 
 @pytest.mark.usefixtures("daemon")
-@pytest.mark.parametrize("layout", ["masks", "coco"])
+@pytest.mark.parametrize("layout", ["masks", "roboflow", "coco"])
 def test_a_label_of_another_picture_is_refused_by_the_picture_beside_it(
     *, layout: str, bring, store: Store, folder: Path, paths: StatePaths
 ) -> None:
@@ -130,7 +130,8 @@ def test_a_label_of_another_picture_is_refused_by_the_picture_beside_it(
         5: own,
     }
     ids = [add(store, f"front-170000000000000{n}-{n}", "front", encode_jpeg(own, 90 + n)) for n in beside]
-    drawn = ["labels" if layout == "masks" else "train", "images" if layout == "masks" else "train"]
+    drawn = ["labels", "images"] if layout == "masks" else ["train", "train"]
+    ending = "_jpg.rf.0a1b" if layout == "roboflow" else ""
     for each in {*drawn}:
         (folder / each).mkdir()
     # Upside down, as programs that obey it show it and draw on it.
@@ -138,9 +139,9 @@ def test_a_label_of_another_picture_is_refused_by_the_picture_beside_it(
     for number, picture in beside.items():
         jpeg = encode_jpeg(np.ascontiguousarray(picture))
         jpeg = jpeg[:2] + exif + jpeg[2:] if number == 5 else jpeg
-        (folder / drawn[1] / f"{ids[number]}.jpg").write_bytes(jpeg)
-        if layout == "masks":
-            (folder / drawn[0] / f"{ids[number]}_mask.png").write_bytes(label(3))
+        (folder / drawn[1] / f"{ids[number]}{ending}.jpg").write_bytes(jpeg)
+        if layout != "coco":
+            (folder / drawn[0] / f"{ids[number]}{ending}_mask.png").write_bytes(label(3))
     if layout == "coco":
         names = [f"{each}.jpg" for each in ids]
         write(
