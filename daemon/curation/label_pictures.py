@@ -26,15 +26,18 @@ __all__ = ["Pictures"]
 _FOLDERS = frozenset({"images", "jpegimages", "imgsfine", "leftimg8bit", "image_2", "img"})
 #: Size (width, height) at which pictures are compared: what they show, and no noise.
 _SIZE = (64, 48)
+#: Pixels of that size over which light and dark are taken out, so that only what is finer is compared: all
+#: frames of a street have the same sky and road.
+_SIGMA = 2.0
 #: Correlation above which two pictures are one, turned or not, and below which they show different things.
-#: One picture has 0.9 and more after compression, blur or another brightness, and 0.63 at the least after
-#: its histogram was equalised or a sixth of it was blackened (CamVid, IDD-Lite); frames of one drive have 0.3
-#: to 0.9, so that a neighbour may pass.
-_SAME, _OTHER = 0.8, 0.6
+#: One picture has 0.8 and more after compression, blur, noise or another brightness, and 0.44 at the least
+#: after its histogram was equalised or a sixth of it was blackened (CamVid, IDD-Lite). Other frames have 0.0
+#: to 0.2, but for those of a moment later.
+_SAME, _OTHER = 0.4, 0.3
 #: By how much a turned picture must be more like the sample than as it is.
-_MORE = 0.05
+_MORE = 0.2
 #: Standard deviation in grey levels below which a picture shows too little to be compared.
-_FLAT = 2.0
+_FLAT = 1.0
 
 
 class Pictures:
@@ -81,21 +84,21 @@ def _other(picture: bytes, sample: bytes, path: str) -> str | None:
             f"its picture, {path}, has the EXIF orientation {turn}, by which tools turn it before anybody "
             "draws, and this service does not: label what `samples export` wrote"
         )
-    return None if picture == sample else _compared(_small(picture), _small(sample), path)
+    return None if picture == sample else _compared(_detail(picture), _detail(sample), path)
 
 
 def _in_folder(path: PurePath) -> bool:
     return any(part.lower() in _FOLDERS for part in path.parts[:-1])
 
 
-def _small(data: bytes) -> NDArray[np.float32]:
-    """Decode an image to ``_SIZE``, as it lies in its file."""
+def _detail(data: bytes) -> NDArray[np.float32]:
+    """Decode an image to ``_SIZE``, as it lies in its file, and leave what is coarser than ``_SIGMA`` out."""
     import cv2
 
     info = probe(data)
     reduce = max(each for each in (1, 2, 4, 8) if each * 4 * _SIZE[1] <= max(info.height, 4 * _SIZE[1]))
-    small = cv2.resize(decode_grey(data, reduce), _SIZE, interpolation=cv2.INTER_AREA)
-    return np.asarray(small, np.float32)
+    small = cv2.resize(decode_grey(data, reduce), _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return np.asarray(small - cv2.GaussianBlur(small, (0, 0), _SIGMA), np.float32)
 
 
 def _compared(picture: NDArray[np.float32], sample: NDArray[np.float32], path: str) -> str | None:
@@ -112,8 +115,8 @@ def _compared(picture: NDArray[np.float32], sample: NDArray[np.float32], path: s
         )
     if plain < _OTHER:
         return (
-            f"its picture, {path}, shows something else than the sample (correlation {plain:.2f}): the name "
-            "or the number means another sample, or the picture was cut"
+            f"its picture, {path}, shows something else (correlation {plain:.2f}): its name or "
+            "number means another one, or it was cut; if it is the sample's all the same, leave pictures out"
         )
     return None
 
