@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import math
 import os
 import sys
@@ -239,3 +240,7 @@ def main() -> None:
     # Makes waiting torch threads sleep, here and in child processes. Spinning costs joules, and on a busy
     # board it takes the core that the other threads wait for.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # A terminal whose encoding lacks a character, such as a bar or a class in another script, shows "?".
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -31,7 +31,7 @@ from dance_ondevice.daemon.control.next_step import Advisor
 from dance_ondevice.daemon.control.running import Core, Running
 from dance_ondevice.daemon.control.webhook import Webhook
 from dance_ondevice.daemon.energy.budget import BudgetKeeper
-from dance_ondevice.daemon.energy.meters import choose_meter
+from dance_ondevice.daemon.energy.meters import choose_meter, later_meter
 from dance_ondevice.daemon.energy.service import CpuAccount, EnergyService
 from dance_ondevice.daemon.ingest import ingest_config
 from dance_ondevice.daemon.ingest.cameras import stored_cameras
@@ -244,6 +244,7 @@ class Supervisor:
         energy = EnergyService(
             meter, cpu, idle_watts=config.energy.idle_watts, store=store, monotonic=self._monotonic
         )
+        energy.look_again = lambda: later_meter(config.energy, meter)
         budget = BudgetKeeper(store, config.energy, now=self._now, monotonic=self._since_boot)
         budget.load(history_lost=history_lost)
         self._begin(energy)

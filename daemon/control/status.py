@@ -360,6 +360,8 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
         warnings.append(parts.versions.note)
     if parts.meter_note:
         warnings.append(parts.meter_note)
+    if parts.energy.later:
+        warnings.append(parts.energy.later)
     if (store := parts.store.snapshot()).trouble:
         warnings.append(f"frames that are to be kept are not stored: {store.trouble}")
     if store.unreadable:
@@ -378,6 +380,11 @@ def _warnings(parts: Parts, card: Mapping[str, Any]) -> list[str]:
             warnings.append(
                 f"camera {name} dates its frames {_span(last.ahead)} ahead of this board's clock: set the "
                 "clock that is wrong (`dance-ondevice doctor` tells of this board's)"
+            )
+        if last.shared:
+            warnings.append(
+                f"several senders take turns under the camera name {name}, and their frames are ranked and "
+                "judged as one camera's: give each a name of its own"
             )
     warnings += _about_cameras(parts.instruments)
     warnings.extend(map(str, parts.model_changes()))

@@ -6,13 +6,16 @@ it is still true. Neither a slow server nor a dead one ends or delays anything e
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import logging
 import math
 import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,6 +33,8 @@ log = logging.getLogger(__name__)
 _LOOK_SECONDS = 15.0
 #: Seconds that connecting, sending and each part of the answer may take.
 _ANSWER_SECONDS = 10.0
+#: Seconds that all of it may take: a server that sends a byte now and then would keep each part going.
+_WHOLE_SECONDS = 60.0
 _FIRST_WAIT, _LONGEST_WAIT = 30.0, 3600.0
 #: Notices that are sent at most in one look, and that are remembered as sent.
 _MOST_AT_ONCE, _MOST_KNOWN = 16, 256
@@ -62,30 +67,67 @@ class DeliveryFailed(OSError):  # noqa: N818 - the name says what happened
 Post = Callable[[str, bytes], None]
 
 
-def post(url: str, body: bytes, *, seconds: float = _ANSWER_SECONDS) -> None:
+def post(
+    url: str, body: bytes, *, seconds: float = _ANSWER_SECONDS, whole_seconds: float = _WHOLE_SECONDS
+) -> None:
     """Post JSON over HTTP or HTTPS. Redirects are not followed, proxies not used, the answer's body not read.
 
+    Args:
+        url: Where to.
+        body: The JSON.
+        seconds: How long connecting, sending and each part of the answer may take.
+        whole_seconds: How long all that follows the connection may take.
+
     Raises:
-        OSError: No connection, no trust in its certificate, or an answer other than 2xx.
+        OSError: No connection, no trust in its certificate, no answer in time, or one other than 2xx.
         http.client.HTTPException: The answer is no HTTP.
     """
     parts = urlsplit(url)
-    host = parts.hostname or ""
-    connection = (
-        http.client.HTTPSConnection(host, parts.port, timeout=seconds, context=ssl.create_default_context())
-        if parts.scheme == "https"
-        else http.client.HTTPConnection(host, parts.port, timeout=seconds)
-    )
+    host, secure = parts.hostname or "", parts.scheme == "https"
+    connection = http.client.HTTPConnection(host, parts.port or (443 if secure else 80), timeout=seconds)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    late = threading.Event()
     try:
-        connection.request(
-            "POST", path, body, {"Content-Type": "application/json", "User-Agent": "dance-ondevice"}
-        )
-        answer = connection.getresponse()
+        connection.connect()
+        with _ended_after(whole_seconds, connection.sock, late):
+            if secure:
+                context = ssl.create_default_context()
+                connection.sock = context.wrap_socket(connection.sock, server_hostname=host)
+            connection.request(
+                "POST", path, body, {"Content-Type": "application/json", "User-Agent": "dance-ondevice"}
+            )
+            answer = connection.getresponse()
+        if late.is_set():  # what had come by then may look like a whole answer
+            raise TimeoutError
         if not 200 <= answer.status < 300:
             raise DeliveryFailed(f"it answered with status {answer.status}")
+    except (OSError, http.client.HTTPException) as error:
+        if late.is_set():
+            raise TimeoutError(f"no answer within {whole_seconds:.0f} seconds") from error
+        raise
     finally:
         connection.close()
+
+
+@contextmanager
+def _ended_after(seconds: float, connection: socket.socket, late: threading.Event) -> Iterator[None]:
+    """End a connection that takes longer, whatever waits for it, and set ``late``."""
+    # A second descriptor of the connection: TLS takes the first one over.
+    with connection.dup() as same:
+
+        def end() -> None:
+            late.set()
+            with contextlib.suppress(OSError):
+                same.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 @dataclass

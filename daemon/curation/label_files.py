@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from dance_ondevice.daemon.curation.manifest import MANIFEST
 from dance_ondevice.label_formats.colours import TABLES, ColourTable, is_table, read_table
-from dance_ondevice.label_formats.names import stems
+from dance_ondevice.label_formats.names import looks_like_image, stems
 from dance_ondevice.label_formats.regions import FormatError
 from dance_ondevice.label_formats.tree import Entry, Tree, is_zip
 
@@ -66,10 +66,11 @@ class MaskFile:
 
 @dataclass(frozen=True)
 class Found:
-    """The masks and exports that can be imported."""
+    """The masks and exports that can be imported, and the other images beside them."""
 
     masks: tuple[MaskFile, ...]
     exports: tuple[Entry, ...]
+    pictures: tuple[Entry, ...] = ()
 
 
 def sort_out(tree: Tree, path: Path, kind: str) -> Found:
@@ -101,7 +102,9 @@ def sort_out(tree: Tree, path: Path, kind: str) -> Found:
         raise NothingFound(_BRUSH_TEXT)
     if not masks and not exports:
         raise NothingFound(_nothing(entries, path, kind))
-    return Found(tuple(masks), tuple(exports))
+    taken = {mask.entry.path for mask in masks}
+    pictures = (entry for entry in entries if looks_like_image(entry.name) and entry.path not in taken)
+    return Found(tuple(masks), tuple(exports), tuple(pictures))
 
 
 def _masks(entries: Iterable[Entry], path: Path) -> list[MaskFile]:

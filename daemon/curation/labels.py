@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from dance_ondevice.daemon.curation import label_checks
 from dance_ondevice.daemon.curation.label_files import BRUSH_PNG, Found, MaskFile
+from dance_ondevice.daemon.curation.label_pictures import Pictures
 from dance_ondevice.daemon.curation.label_plan import Plan, Planned, Spool
-from dance_ondevice.daemon.curation.targets import Target, Targets
+from dance_ondevice.daemon.curation.targets import Target, Targets, fitted
 from dance_ondevice.files import read_regular
 from dance_ondevice.images.codec import decode_label, encode_label
 from dance_ondevice.images.headers import ImageError
@@ -71,18 +72,24 @@ def make_plan(
         FormatError: An export cannot be read.
         UnknownClasses: Names are neither classes nor mapped.
     """
-    exports, notes = _read_exports(found, kind)
+    exports, bad, notes = _read_exports(found, kind)
     ids = class_map.resolve(regions.names([image for each, _ in exports for image in each.images]), classes)
-    planner = _Planner(class_map, classes, targets, spool, root)
+    planner = _Planner(
+        class_map, classes, targets, spool=spool, root=root, pictures=Pictures(found.pictures, root)
+    )
     for mask in found.masks:
         planner.add_mask(mask, found)
     if planner.unknown:
         raise unknown_classes(sorted(planner.unknown), classes)
     for export, path in exports:
         planner.add_export(export, ids, path)
+    planner.labels += bad
     stop = None
     if not trust_ids and not class_map.names_ids:
-        stop = planner.ambiguous or planner.too_many() or planner.binary() or _shifted(planner, root, live)
+        stop = planner.ambiguous or planner.too_many() or planner.binary()
+        if stop is None and (compared := _compared(planner, root, live)) is not None:
+            stop = label_checks.doubt(*compared, planner.ids, classes)
+            notes += [] if stop else label_checks.notes(*compared)
     return Plan(
         labels=tuple(planner.labels),
         notes=(*notes, *planner.notes()),
@@ -91,20 +98,31 @@ def make_plan(
     )
 
 
-def _read_exports(found: Found, kind: str) -> tuple[list[tuple[Export, PurePath]], list[str]]:
-    """Read every export, with its path; files of unusable formats are ignored if others are usable."""
+def _read_exports(found: Found, kind: str) -> tuple[list[tuple[Export, PurePath]], list[Planned], list[str]]:
+    """Read every export, with its path; a file that cannot be used costs the others nothing.
+
+    Files of other formats, as settings and lists of files are, are noted; broken ones are refused.
+
+    Raises:
+        FormatError: There is nothing else to import.
+    """
     exports: list[tuple[Export, PurePath]] = []
     others: list[OtherFormat] = []
+    broken: list[tuple[str, FormatError]] = []
     for entry in found.exports:
         try:
             export = read_bytes(str(entry.path), _bytes(entry), kind)
             exports.append((export, entry.path))
         except OtherFormat as error:
             others.append(error)
-    if others and not exports and not found.masks:
-        raise others[0]
+        except FormatError as error:
+            broken.append((entry.name, error))
+    if not exports and not found.masks:
+        for first in (*(error for _, error in broken), *others):
+            raise first
+    bad = [Planned(file=name, action="refused", why=str(error)) for name, error in broken]
     notes = [note for export, _ in exports for note in export.notes]
-    return exports, [*notes, *(f"passed over: {error}" for error in others)]
+    return exports, bad, [*notes, *(f"passed over: {error}" for error in others)]
 
 
 def _bytes(entry: Entry) -> bytes:
@@ -128,7 +146,14 @@ class _Planner:
     """Collects the plan of each file."""
 
     def __init__(
-        self, class_map: ClassMap, classes: Sequence[str], targets: Targets, spool: Spool, root: Path
+        self,
+        class_map: ClassMap,
+        classes: Sequence[str],
+        targets: Targets,
+        *,
+        spool: Spool,
+        root: Path,
+        pictures: Pictures,
     ) -> None:
         self.labels: list[Planned] = []
         self.unknown: set[str] = set()
@@ -140,6 +165,7 @@ class _Planner:
         self.ambiguous: str | None = None
         self._class_map = class_map
         self._root = root
+        self._pictures = pictures
         self._bases: dict[int, int] = {}
         #: The first label of each sample.
         self._seen: dict[str, _Label] = {}
@@ -189,10 +215,11 @@ class _Planner:
         return None
 
     def binary(self) -> str | None:
-        """The message about masks of 0 and 255 alone; None without such, or where there is one class."""
+        """The message about masks of 0 and 255, or 0 and 1, alone; None without such."""
         if len(self.classes) > 1 and label_checks.only_ends(self.ids):
             return label_checks.binary_text(self.ids, self.classes)
-        return None
+        first = label_checks.only_first(self.ids, self.classes)
+        return label_checks.first_text(self.ids, self.classes) if first else None
 
     def hint(self) -> str | None:
         """The class map for ids that are not classes; None without such ids."""
@@ -249,7 +276,7 @@ class _Planner:
             self._refuse(file, None, self.targets.missing(path))
             return
         try:
-            mask = _fitted(read(target), target, file)
+            mask = fitted(read(target), target, file)
         except ValueError as error:  # labels and formats have their own subclasses
             self._refuse(file, target, str(error))
             return
@@ -257,6 +284,9 @@ class _Planner:
         if not counts[:IGNORE].any():
             why = "nothing is drawn: every pixel is 255 (ignore)"
             self.labels.append(Planned(file=file, action="passed over", why=why, sample=target.sample))
+            return
+        if other := self._pictures.other(path, target, drawn=export is not None):
+            self._refuse(file, target, other)
             return
         png = encode_label(mask)
         place = path if export is None else f"{file} in {export}"
@@ -371,8 +401,10 @@ def _ids_beside(table: ColourTable, among: Found) -> Iterator[frozenset[int]]:
                 yield frozenset(np.unique(decoded.ids).tolist())
 
 
-def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] | None) -> str | None:
-    """The message that ids are shifted, compared with stored labels, or else with the live model."""
+def _compared(
+    planner: _Planner, root: Path, live: Callable[[Path], Mask | None] | None
+) -> tuple[label_checks.Agreement, str] | None:
+    """The agreement of ids with stored labels, or else with the live model, and which; None if unknown."""
     plain = [label for label in planner.labels if label.ids and label.png is not None]
 
     def compare(most: int, known: Callable[[Target], Mask | None]) -> label_checks.Agreement | None:
@@ -397,26 +429,4 @@ def _shifted(planner: _Planner, root: Path, live: Callable[[Path], Mask | None] 
         ask = live
         found = compare(_COMPARED_BY_MODEL, lambda target: ask(root / target.image))
         against = "what the live model sees"
-    if found is None or not found.shift:
-        return None
-    return label_checks.shift_text(found, against, planner.ids, planner.classes)
-
-
-def _fitted(mask: Mask, target: Target, file: str) -> Mask:
-    """The mask at the size of the captured frame; one that was drawn on the stored image is enlarged.
-
-    Raises:
-        LabelError: It has neither size.
-    """
-    size = (mask.shape[1], mask.shape[0])
-    if size == target.native:
-        return mask
-    if size != target.stored:
-        remedy = "export a version without Resize" if made_by_roboflow(file) else "draw on one of the two"
-        raise LabelError(
-            f"the label is {size[0]}x{size[1]}, the frame {target.native[0]}x{target.native[1]} and its "
-            f"stored image {target.stored[0]}x{target.stored[1]}: {remedy}"
-        )
-    import cv2
-
-    return np.asarray(cv2.resize(mask, target.native, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
+    return None if found is None else (found, against)

@@ -22,7 +22,7 @@ WITH RECURSIVE born (version, parent, round_id) AS (
 ),
 knowing (version, direct) AS (
     SELECT born.version, 1 FROM born JOIN round_samples USING (round_id)
-    WHERE role IN ('new', 'rehearsal') AND sample_id IN ({marks})
+    WHERE role IN ('new', 'rehearsal', 'relabelled') AND sample_id IN ({marks})
     UNION
     SELECT born.version, 0 FROM born JOIN knowing ON born.parent = knowing.version
 )

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
 from sqlite_utils import Database
 
+from dance_ondevice.images.labels import LabelError
 from dance_ondevice.label_formats import names
 
-__all__ = ["Target", "Targets"]
+__all__ = ["Target", "Targets", "fitted"]
 
 _COLUMNS = (
     "id, camera, captured_at, path, width, height, native_width, native_height, label_path, label_source"
@@ -85,9 +88,17 @@ class Targets:
             return f"no sample of this name, and none of a camera {self._camera!r}: is that its name?"
         if other := self._of_another(name):
             return f"no sample of this name, and its folder is called as another camera, {other!r}"
+        if names.made_from_another(name):
+            return (
+                "no sample of this name: by its end it is of a picture that was mirrored, turned or cut from "
+                "another one, whose label it must not be: export without augmentation"
+            )
         number = names.last_number(name)
         if number is None:
-            return "no sample of this name, and no sequence number at its end (a date or a hash holds none)"
+            return (
+                "no sample of this name, and no sequence number at its end (a date or a hash holds none, nor "
+                "do MATLAB's Label_1, Label_2, ...)"
+            )
         if self._select("camera = ? and seq = ?", self._camera, number):
             return (
                 f"no sample of this name, and several of camera {self._camera!r} have the number {number}, "
@@ -136,3 +147,25 @@ class Targets:
             )
             for row in rows
         ]
+
+
+def fitted(mask: NDArray[np.uint8], target: Target, file: str) -> NDArray[np.uint8]:
+    """The mask at the size of the captured frame; one that was drawn on the stored image is enlarged.
+
+    Raises:
+        LabelError: It has neither size.
+    """
+    size = (mask.shape[1], mask.shape[0])
+    if size == target.native:
+        return mask
+    if size != target.stored:
+        remedy = (
+            "export a version without Resize" if names.made_by_roboflow(file) else "draw on one of the two"
+        )
+        raise LabelError(
+            f"the label is {size[0]}x{size[1]}, the frame {target.native[0]}x{target.native[1]} and its "
+            f"stored image {target.stored[0]}x{target.stored[1]}: {remedy}"
+        )
+    import cv2
+
+    return np.asarray(cv2.resize(mask, target.native, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)

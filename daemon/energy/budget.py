@@ -141,11 +141,16 @@ class BudgetKeeper:
         )
 
     def must_stop(self, *, spent: float, allowance: float, step_joules: float = 0.0) -> str | None:
-        """Why the running round must end now, or None."""
+        """Why the running round must end now, or None.
+
+        It may spend no more than the day's limit leaves, also where that was lowered after it began.
+        """
         conditions, hindrances = self._read_conditions()
-        return policy.must_stop(
+        self.balance()
+        beyond = min(0.0, policy.day_left(self.rules, self._account))  # its own joules are reserved already
+        reason = policy.must_stop(
             spent,
-            allowance,
+            max(0.0, allowance + beyond),
             step_joules=step_joules,
             battery_percent=conditions.battery_percent,
             temperature_c=conditions.temperature_c,
@@ -153,6 +158,9 @@ class BudgetKeeper:
             max_temperature_c=self._energy.max_temperature_c,
             hindrances=hindrances,
         )
+        if reason is None or beyond == 0.0:
+            return reason
+        return f"the budget was lowered to {self.rules.joules_per_day:,.0f} J a day: {reason}"
 
     def charge(self, used: Usage) -> float:
         """Joules that a round is charged for its use; unmeasured time is charged at full load, never at 0."""

@@ -47,6 +47,28 @@ def choose_meter(
     return meter, "; ".join(filter(None, (_remedies(passed), _offers(passed), note)))
 
 
+def later_meter(energy: Energy, meter: Meter, machine: Machine | None = None) -> str:
+    """A sentence about a meter that has appeared since the start; "" without one.
+
+    A driver may be loaded, and a meter be plugged in, later than the service starts. It is not taken into use
+    while the service runs, since a round's joules are those of one meter.
+
+    Args:
+        energy: The section ``[energy]``.
+        meter: The meter in use.
+        machine: As for ``choose_meter``.
+    """
+    if energy.meter != "auto" or meter.method != "modelled":
+        return ""
+    found, _ = best_meter(machine or Machine(sysfs=Path(energy.sysfs_root)))
+    if found is None:
+        return ""
+    return (
+        f"energy is modelled, and a meter has appeared since the start ({found.about}): restart the service "
+        "to use it"
+    )
+
+
 def full_load_watts(energy: Energy) -> float:
     """Watts with every core busy: as configured, else the assumption, never below idle power."""
     if energy.max_watts > 0:

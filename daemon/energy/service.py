@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two writes of the accumulated joules to the store.
 PERSIST_SECONDS = 60.0
+#: Seconds between two searches for a meter that appears late; a search may run a program.
+LOOK_SECONDS = 300.0
 #: Shortest stretch that is split: CPU clocks tick every 10 ms, and shares of less are noise.
 ATTRIBUTION_SECONDS = 1.0
 #: Longest rest of a gauge between two steps that are split as one stretch, in seconds.
@@ -236,7 +238,12 @@ class CpuAccount:
 
 
 class EnergyService(Service):
-    """The energy thread, which owns the meter; other threads read ``snapshot``."""
+    """The energy thread, which owns the meter; other threads read ``snapshot``.
+
+    Attributes:
+        look_again: Returns a sentence about a meter that has appeared since the start; "" without one.
+        later: That sentence, of the last search.
+    """
 
     def __init__(
         self,
@@ -259,6 +266,9 @@ class EnergyService(Service):
         self._idle = IdlePower(idle_watts)
         self._seen: frozenset[str] = frozenset()
         self._cores = cores
+        self.look_again: Callable[[], str] = lambda: ""
+        self.later = ""
+        self._looked_at = monotonic()
         self._store = store
         self._monotonic = monotonic
         self._now = now
@@ -317,6 +327,17 @@ class EnergyService(Service):
             self.beat()
             if self._monotonic() - self._persisted_at >= PERSIST_SECONDS:
                 self.persist()
+            self.search()
+
+    def search(self) -> None:
+        """Search for a meter that has appeared since the start, if it is time."""
+        if self._monotonic() - self._looked_at < LOOK_SECONDS:
+            return
+        self._looked_at = self._monotonic()
+        found = self.look_again()
+        if found and not self.later:
+            log.warning("energy meter found late text=%r", found)
+        self.later = found
 
     def wake(self) -> None:
         """End the wait for the next reading."""

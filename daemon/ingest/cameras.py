@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from sqlite_utils import Database
 
@@ -18,6 +19,19 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two log lines about forgotten names.
 _LOG_EVERY = 10.0
+#: Number of earlier senders of a camera that are remembered, and of changes back to one of them that are
+#: logged: a sender that starts anew is another one each time, and does not come back.
+_EARLIER, _TURNS = 4, 3
+
+
+class CameraInstruments(Protocol):
+    """What is recorded of names and their senders."""
+
+    def forget(self, camera: str) -> None:
+        """A name was removed, for a new one or by ``Cameras.forget``."""
+
+    def sender_changed(self, camera: str) -> None:
+        """Frames came from a sender again after another one's, as where two send under one name."""
 
 
 @dataclass(slots=True)
@@ -29,6 +43,8 @@ class Camera:
         next_seq: Number of the next frame, for senders that give none.
         stored: Whether the store has samples of this camera.
         sender: Sender of the last good frame.
+        earlier: Senders of good frames before it, the latest last.
+        turns: How often frames came from an earlier sender again.
         frames: Number of good frames; begins with the number of stored samples.
         heard: Monotonic seconds of the last good frame, or of the start.
     """
@@ -37,6 +53,8 @@ class Camera:
     next_seq: int | None = None
     stored: bool = False
     sender: str = ""
+    earlier: tuple[str, ...] = ()
+    turns: int = 0
     frames: int = 0
     heard: float = 0.0
 
@@ -47,19 +65,19 @@ class Cameras:
     def __init__(
         self,
         most: int,
+        instruments: CameraInstruments | None = None,
         *,
-        on_forgotten: Callable[[str], None] = lambda _name: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Create an empty table.
 
         Args:
             most: Largest number of names.
-            on_forgotten: Called with each name that is removed, for a new one or by ``forget``.
+            instruments: Record names that are removed and senders that take turns.
             monotonic: Clock in seconds.
         """
         self._most = most
-        self._on_forgotten = on_forgotten
+        self._instruments = instruments
         self._monotonic = monotonic
         self._lock = threading.Lock()
         self._cameras: dict[str, Camera] = {}
@@ -93,7 +111,9 @@ class Cameras:
                 if len(self._cameras) >= self._most:
                     self._make_way(name, sender)
                 camera = self._cameras[name] = Camera(initial_state(name))
-            camera.sender, camera.heard = sender, self._monotonic()
+            if sender != camera.sender:
+                self._change_sender(name, camera, sender)
+            camera.heard = self._monotonic()
             camera.frames += 1
             return camera
 
@@ -101,7 +121,28 @@ class Cameras:
         """Remove a name if it is there, for instance after its samples were removed."""
         with self._lock:
             self._cameras.pop(name, None)
-        self._on_forgotten(name)
+        self._tell_forgotten(name)
+
+    def _tell_forgotten(self, name: str) -> None:
+        if self._instruments is not None:
+            self._instruments.forget(name)
+
+    def _change_sender(self, name: str, camera: Camera, sender: str) -> None:
+        """Record another sender of a camera's frames, and that it is an earlier one, if so."""
+        came_back = sender in camera.earlier
+        others = [each for each in (*camera.earlier, camera.sender) if each not in ("", sender)]
+        camera.sender, camera.earlier = sender, tuple(others[-_EARLIER:])
+        if not came_back:
+            return
+        camera.turns += 1
+        if self._instruments is not None:
+            self._instruments.sender_changed(name)
+        if camera.turns == _TURNS:
+            log.warning(
+                "several senders take turns under one camera name, and their frames are ranked and judged as "
+                "one camera's: give each a name of its own camera=%s",
+                name,
+            )
 
     def _make_way(self, name: str, sender: str) -> None:
         known = [
@@ -117,7 +158,7 @@ class Cameras:
                 "give the frames of one camera one name",
             )
         del self._cameras[going]
-        self._on_forgotten(going)
+        self._tell_forgotten(going)
         if now - self._logged_at >= _LOG_EVERY:
             self._logged_at = now
             log.warning(

@@ -127,7 +127,7 @@ class Ingest(Service):
         self._watch = watch
         #: The most bytes that wait in the queue; as many again may wait for the store.
         self._queue_bytes = 2 * settings.max_message_bytes
-        self._cameras = Cameras(settings.max_cameras, on_forgotten=instruments.forget, monotonic=monotonic)
+        self._cameras = Cameras(settings.max_cameras, instruments, monotonic=monotonic)
         self._cameras.remember(cameras)
         self.decider = FrameDecider(
             indicator=indicator,

@@ -72,6 +72,9 @@ class IngestInstruments(Protocol):
     def forget(self, camera: str) -> None:
         """A camera's name was forgotten: its series go."""
 
+    def sender_changed(self, camera: str) -> None:
+        """Frames of a camera came from a sender again after another one's."""
+
     def refused(self, reason: str) -> None:
         """Count one message, frame or label, that was refused."""
 

@@ -138,6 +138,12 @@ class Instruments:
             ["camera"],
             registry=registry,
         )
+        self._sender_changes = Counter(
+            "dance_camera_sender_changes",
+            "Times that a camera's frames came from an earlier sender again: several send under its name.",
+            ["camera"],
+            registry=registry,
+        )
         #: When each camera sent its last frame.
         self.cameras = CameraTimes()
         #: Which frames were refused of late.
@@ -162,6 +168,11 @@ class Instruments:
             self._ahead.labels(camera).inc()
         self.cameras.dated(camera, ahead)
 
+    def sender_changed(self, camera: str) -> None:
+        """Count that frames of a camera came from an earlier sender again."""
+        self._sender_changes.labels(camera).inc()
+        self.cameras.sender_changed(camera)
+
     def forget(self, camera: str) -> None:
         """Drop the time series of a camera that was removed; its next frame starts new ones."""
         self.cameras.forget(camera)
@@ -177,6 +188,7 @@ class Instruments:
             *((self._drift_alarms, (camera, signal)) for signal in SIGNALS),
             (self._score, (camera,)),
             (self._ahead, (camera,)),
+            (self._sender_changes, (camera,)),
         ]
         for metric, labels in label_sets:
             with contextlib.suppress(KeyError):  # never counted

@@ -138,6 +138,7 @@ def _example() -> CollectorRegistry:
     instruments.connections_closed("ingest", 1)
     instruments.drift_alarm("front", "luma")
     instruments.dated("front", 3600.0)
+    instruments.sender_changed("front")
     snapshot = Snapshot(
         last_frames={"front": 0.0},
         energy=EnergyReading((DomainEnergy("board", 0.0, "model", "modelled", 0.0),), 0.0),

@@ -148,6 +148,25 @@ class _QuietHandler(WSGIRequestHandler):
         pass
 
 
+def _app(registry: CollectorRegistry) -> Callable[[dict[str, Any], Callable[..., Any]], list[bytes]]:
+    """Return the application that answers scrapes, and HEAD, as monitors of addresses ask, like GET."""
+    scrape = make_wsgi_app(registry)
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., Any]) -> list[bytes]:
+        if environ["REQUEST_METHOD"] != "HEAD":
+            return list(scrape(environ, start_response))
+        found: dict[str, Any] = {}
+
+        def keep(status: str, headers: list[tuple[str, str]]) -> None:
+            found.update(status=status, headers=headers)
+
+        size = sum(map(len, scrape({**environ, "REQUEST_METHOD": "GET"}, keep)))
+        start_response(found["status"], [*found["headers"], ("Content-Length", str(size))])
+        return [b""]
+
+    return answer
+
+
 class MetricsServer:
     """Serves a registry; owns its thread and socket from ``start`` to ``close``."""
 
@@ -182,7 +201,7 @@ class MetricsServer:
         kind = _SixServer if ":" in self._host else _Server
         try:
             self._server = make_server(
-                self._host, self._port, make_wsgi_app(self._registry), kind, handler_class=_QuietHandler
+                self._host, self._port, _app(self._registry), kind, handler_class=_QuietHandler
             )
         except OSError as error:
             raise MetricsAddressInUse(

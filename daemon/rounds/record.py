@@ -104,7 +104,8 @@ def close_round(db: Database, round_id: str, changes: Mapping[str, object], *, s
     """Record how a round ended; ``served`` marks its training samples as used.
 
     The samples of a rejected round are marked as well, since the same round over the same samples would end
-    the same way. They still serve as rehearsal. What is unused then is not new to the next round's decision.
+    the same way. They still serve as rehearsal. One whose label changed meanwhile is not marked. What is
+    unused then is not new to the next round's decision.
     """
     db.table("rounds").update(round_id, dict(changes))
     if served:

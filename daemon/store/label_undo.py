@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sqlite_utils import Database
 
+from dance_ondevice.daemon.store.labelled import make_new
 from dance_ondevice.daemon.store.samples import digest
 
 __all__ = ["Before", "find", "keeper", "listed", "restorer"]
@@ -81,11 +82,11 @@ def restorer(sample_id: str, before: Before, label: str | None, growth: int) -> 
 
     def restore(db: Database) -> bool:
         db.execute(
-            # A round may have learnt from the import's label: the sample is new to the next one.
             "UPDATE samples SET label_path = ?, label_source = ?, classes = ?, label_confidence = ?, "
-            "bytes = bytes + ?, rounds_used = 0 WHERE id = ?",
+            "bytes = bytes + ? WHERE id = ?",
             [label, before.source, before.classes, before.confidence, growth, sample_id],
         )
+        make_new(db, sample_id)  # a round may have learnt from the import's label
         db.execute("DELETE FROM label_undo WHERE sample_id = ?", [sample_id])
         return label is not None
 

@@ -16,6 +16,19 @@ BOUNDED = "min(captured_at, received_at) as captured_at"
 UNUSED = "label_path IS NOT NULL AND split = 'train' AND rounds_used = 0 AND unreadable IS NULL"
 
 
+def make_new(db: Database, sample_id: str) -> None:
+    """Make a sample new to the next round, as one whose label has changed is.
+
+    A round that is open may have read the label before: it closes without counting the sample as used.
+    """
+    db.execute("UPDATE samples SET rounds_used = 0 WHERE id = ?", [sample_id])
+    db.execute(
+        "UPDATE round_samples SET role = 'relabelled' WHERE sample_id = ? AND role IN ('new', 'rehearsal') "
+        "AND EXISTS (SELECT 1 FROM rounds WHERE id = round_id AND outcome IS NULL)",
+        [sample_id],
+    )
+
+
 def labelled_samples(db: Database, *, newest: int | None = None) -> list[SampleInfo]:
     """The labelled samples that can be read, oldest first, in the form that the round policy takes.
 

@@ -104,6 +104,7 @@ CREATE TABLE rounds (
 )
 """
 
+# Also 'relabelled': a sample whose label changed while the round trained, see ``labelled.make_new``.
 _ROUND_SAMPLES = """
 CREATE TABLE round_samples (
     round_id TEXT NOT NULL,

@@ -18,6 +18,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store import label_undo
+from dance_ondevice.daemon.store.labelled import make_new
 from dance_ondevice.daemon.store.operations import (
     AddLabel,
     AddSample,
@@ -278,8 +279,6 @@ class GroupWriter:
             "label_path = :file, label_source = :source, classes = :classes, bytes = bytes + :growth, "
             "label_confidence = :confidence, unreadable = NULL"
         )
-        if before != png:  # what past rounds learnt from was another label
-            changes += ", rounds_used = 0"
         if known.native is None:
             values |= {"width": native[0], "height": native[1], "scale": known.stored[0] / native[0]}
             changes += ", native_width = :width, native_height = :height, scale = :scale"
@@ -289,6 +288,8 @@ class GroupWriter:
                 keep(db)
             if db.execute(f"UPDATE samples SET {changes} WHERE id = :id", values).rowcount == 0:
                 raise UnknownSample(f"sample {known.id} could not be stored, nor could its label")
+            if before != png:  # what past rounds learnt from was another label
+                make_new(db, known.id)
 
         return commit
 

@@ -101,11 +101,14 @@ def parse(parts: Sequence[Buffer], limits: sections.Ingest, count: int | None = 
     head = parts[0] if parts else b""
     if len(head) > limits.max_header_bytes:
         raise WireError(
-            "header_size", f"the header has {len(head)} bytes, allowed are {limits.max_header_bytes}"
+            "header_size",
+            f"the header has {len(head)} bytes, allowed are {limits.max_header_bytes}: the image is a part "
+            "of its own, after the header",
         )
     try:
         # msgspec skips unknown keys without checking their encoding.
-        text = str(head, "utf-8")
+        # .NET may write a byte order mark before a text, and C a NUL at its end.
+        text = str(head, "utf-8").removeprefix("\ufeff").rstrip("\0")
         peek = _peek.decode(text)
     except UnicodeDecodeError as error:
         raise WireError("header", f"the header is not UTF-8: {error.reason} at byte {error.start}") from error

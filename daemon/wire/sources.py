@@ -19,7 +19,7 @@ from dance_ondevice.daemon.wire.capture import Capture, Silence
 from dance_ondevice.datasets.camvid import VOID_ID
 from dance_ondevice.files import read_regular
 from dance_ondevice.images import codec as images
-from dance_ondevice.images.headers import ImageError, probe
+from dance_ondevice.images.headers import ImageError, check_complete, probe
 from dance_ondevice.images.labels import IGNORE
 
 #: Endings of the files of a folder that are sent.
@@ -158,9 +158,11 @@ def _folder(
             label = labels / f"{file.stem}.png" if labels is not None and wants_label(index) else None
             try:
                 image = read_regular(file)
+                info = probe(image)
+                check_complete(image, info)  # half a copy, which the daemon would refuse without its name
                 frame = SourceFrame(
                     name=file.name,
-                    encoding=probe(image).format,  # programs keep an ending where they change the format
+                    encoding=info.format,  # programs keep an ending where they change the format
                     image=image,
                     label=_read_label(label, void) if label is not None and label.is_file() else None,
                 )

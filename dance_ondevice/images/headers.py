@@ -18,6 +18,7 @@ __all__ = [
     "as_bytes",
     "check_complete",
     "in_one_scan",
+    "orientation",
     "png_chunks",
     "probe",
     "without_exif",
@@ -33,6 +34,9 @@ _PNG_COLOURS = {
     6: (4, (8, 16)),
 }
 
+#: Beginnings of JPEG, PNG and WebP as base64, and of an address that holds one.
+_BASE64 = (b"/9j/", b"iVBORw0KGgo", b"UklGR", b"data:image/")
+_EXIF, _ORIENTATION = b"Exif\0\0", 0x0112
 _TEXT_PROFILES = (b"Raw profile type exif", b"Raw profile type APP1", b"XML:com.adobe.xmp")
 
 #: A JPEG marker, after any number of fill bytes; ITU-T T.81, B.1.1.2.
@@ -110,7 +114,8 @@ def probe(data: bytes | memoryview) -> ImageInfo:
         return _probe_webp(data)
     if any(magic.startswith(head) for magic in (b"\xff\xd8", _PNG_SIGNATURE)):
         raise ImageError(f"the image is truncated: only {len(data)} bytes")
-    raise ImageError(f"neither JPEG, PNG nor WebP: the data begins with {head[:8].hex(' ')}")
+    text = "; it is text in base64: send the bytes themselves" if head.startswith(_BASE64) else ""
+    raise ImageError(f"neither JPEG, PNG nor WebP: the data begins with {head[:8].hex(' ')}{text}")
 
 
 def check_complete(data: bytes | memoryview, info: ImageInfo) -> None:
@@ -167,6 +172,41 @@ def without_exif(data: bytes) -> bytes:
         kept = [chunk for kind, chunk in png_chunks(data) if kind != b"eXIf" and not _is_profile(chunk)]
         return b"".join([_PNG_SIGNATURE, *kept])
     return data
+
+
+def orientation(data: bytes) -> int:
+    """Return the EXIF orientation of a JPEG, by which many programs turn it: 2 to 8; 1 where there is none.
+
+    Raises:
+        ImageError: The header is damaged.
+    """
+    if probe(data).format != "jpeg":
+        return 1
+    position = 2
+    for _ in range(_MAX_JPEG_SEGMENTS):
+        marker, body, position = _jpeg_segment(data, position)
+        if marker in _JPEG_FRAMES:
+            break
+        if marker == _APP1 and body.startswith(_EXIF):
+            return _exif_orientation(bytes(body[len(_EXIF) :]))
+    return 1
+
+
+def _exif_orientation(exif: bytes) -> int:
+    """Find the tag in the first directory (TIFF 6.0, section 2)."""
+    order = {b"II": "<", b"MM": ">"}.get(exif[:2])
+    if order is None:
+        return 1
+    try:
+        (start,) = struct.unpack_from(f"{order}I", exif, 4)
+        (count,) = struct.unpack_from(f"{order}H", exif, start)
+        for number in range(count):
+            tag, _, _, value = struct.unpack_from(f"{order}HHIH", exif, start + 2 + 12 * number)
+            if tag == _ORIENTATION:
+                return value if 2 <= value <= 8 else 1
+    except struct.error:
+        pass  # it is cut off, and programs do not turn the image
+    return 1
 
 
 def png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:

@@ -68,6 +68,7 @@ def read_coco(document: object) -> Export:
     images = _by_id(document["images"], "image")
     drawn: dict[object, list[Mapping[str, Any]]] = {}
     fractions = _in_fractions(_objects(document["annotations"], "annotation"))
+    unlisted: list[object] = []
     for annotation in _objects(document["annotations"], "annotation"):
         if "segments_info" in annotation:
             raise OtherFormat(
@@ -76,8 +77,11 @@ def read_coco(document: object) -> Export:
             )
         image_id = _key(annotation.get("image_id"))
         if not isinstance(image_id, (int, str)) or image_id not in images:
-            raise FormatError(f"an annotation is for image {image_id!r}, which is not listed")
+            unlisted.append(image_id)
+            continue
         drawn.setdefault(image_id, []).append(annotation)
+    if unlisted and not drawn:
+        raise FormatError(f"an annotation is for image {unlisted[0]!r}, which is not listed")
     found: list[Annotated] = []
     undrawn: list[str] = []
     refused: list[Refused] = []
@@ -97,7 +101,9 @@ def read_coco(document: object) -> Export:
         else:
             given = str(image.get("file_name", ""))
             found.append(Annotated(image=name, given=given, width=width, height=height, regions=regions))
-    return Export(tuple(found), tuple(refused), tuple(undrawn))
+    # Who picks some images out of an export often leaves the annotations of all others in.
+    notes = (f"{len(unlisted)} annotations are for images that are not listed",) if unlisted else ()
+    return Export(tuple(found), tuple(refused), tuple(undrawn), notes)
 
 
 def _region(

@@ -16,10 +16,11 @@ __all__ = ["BACKGROUND", "TABLES", "Colour", "ColourTable", "is_table", "parse_c
 Colour = tuple[int, int, int]
 
 #: Names of such files, in small letters: of CVAT and Pascal VOC, of CamVid, of CamVid as Kaggle has it, of
-#: LabelMe's conversion to Pascal VOC, of Roboflow, of V7 Darwin, and of Supervisely's machine masks.
+#: LabelMe's and ISAT's conversions to Pascal VOC, of Roboflow, of V7 Darwin, and of Supervisely's machine
+#: masks.
 TABLES = (
     "labelmap.txt", "label_colors.txt", "label_colours.txt", "class_dict.csv", "class_names.txt",
-    "_classes.csv", "class_mapping.csv", "obj_class_to_machine_color.json",
+    "classification.txt", "_classes.csv", "class_mapping.csv", "obj_class_to_machine_color.json",
 )  # fmt: skip
 #: Names of tools for pixels without a drawing.
 BACKGROUND = frozenset(
@@ -104,7 +105,7 @@ def _table(name: str, lines: Sequence[str]) -> ColourTable:
         return ColourTable(name, tuple((each, None) for each in _by_id(name, ids)), numbered=True)
     parse = {
         "labelmap.txt": _voc, "class_dict.csv": _kaggle, "class_names.txt": _labelme,
-        "class_mapping.csv": _darwin,
+        "classification.txt": _labelme, "class_mapping.csv": _darwin,
     }.get(kind, _camvid)  # fmt: skip
     rows = [row for row in map(parse, lines) if row is not None]
     if not rows:

@@ -69,7 +69,7 @@ def read_cvat(data: bytes) -> Export:
     if root.tag == "annotation":
         raise OtherFormat("it is Pascal VOC's XML, which holds boxes alone: export masks or polygons")
     if root.tag != "annotations":
-        raise FormatError(f"no CVAT file: its root is <{root.tag}>, not <annotations>")
+        raise OtherFormat(f"no CVAT file: its root is <{root.tag}>, not <annotations>")
     if root.find("track") is not None:
         raise FormatError('it holds tracks of a video: export the task as "CVAT for images 1.1"')
     images: list[Annotated] = []

@@ -38,6 +38,8 @@ __all__ = ["is_label_studio", "looks_like", "read", "read_label_studio"]
 _NO_DRAWINGS = frozenset(
     {"choices", "textarea", "rating", "number", "datetime", "taxonomy", "ranker", "pairwise", "relation"}
 )
+#: Shapes without an area: points, such as those that people give Segment Anything to draw by.
+_FLAT = frozenset({"keypoint", "keypointlabels"})
 _DATA_URL = "data:image/png;base64,"
 
 
@@ -82,10 +84,11 @@ def _tasks(document: object) -> list[Mapping[str, Any]] | None:
 
 
 def read_label_studio(document: object) -> Export:
-    """Read an export; of a task's annotations the last one that was not cancelled is used.
+    """Read an export; of a task's annotations the last one with a drawing is used that was not cancelled.
 
     One that is marked as ground truth goes before the others. Tasks without an annotation, or without a
-    drawing, count as undrawn. A task with a bad region, with a region of an unknown type, or with drawings on
+    drawing, count as undrawn. Points have no area and are skipped and counted; a task with nothing else is
+    refused. A task with a bad region, with a region of an unknown type, or with drawings on
     several images or on a turned one, is refused as a whole.
 
     Raises:
@@ -100,7 +103,7 @@ def read_label_studio(document: object) -> Export:
     images: list[Annotated] = []
     refused: list[Refused] = []
     undrawn: list[str] = []
-    predicted = 0
+    predicted = several = points = 0
     for number, task in enumerate(tasks):
         name = f"task {task.get('id', number)}"
         try:
@@ -108,6 +111,8 @@ def read_label_studio(document: object) -> Export:
             given, uploaded = _file_name(task, annotation or {})
             name = (without_upload(given) if uploaded else given) or name
             image = None if annotation is None else _annotated(name, given, annotation)
+            points += len(_flat(_results(annotation or {})))
+            several += len(_valid(task)) > 1
         except FormatError as error:
             refused.append(Refused(name, str(error)))
             continue
@@ -116,13 +121,20 @@ def read_label_studio(document: object) -> Export:
         else:
             undrawn.append(name)
             predicted += bool(task.get("predictions"))
-    notes: tuple[str, ...] = ()
+    notes = []
     if predicted:
-        notes = (
+        notes.append(
             f"{predicted} tasks hold only predictions, which are not used: accept them in Label Studio "
-            "and export again",
+            "and export again"
         )
-    return Export(tuple(images), tuple(refused), tuple(undrawn), notes)
+    if several:
+        notes.append(
+            f"{several} tasks have several annotations, of which the one marked as ground truth counts, else "
+            "the last with a drawing"
+        )
+    if points:
+        notes.append(f"shapes without an area skipped: {points} keypoint")
+    return Export(tuple(images), tuple(refused), tuple(undrawn), tuple(notes))
 
 
 @dataclass
@@ -164,9 +176,11 @@ def _drawings(annotation: Mapping[str, Any]) -> list[_Drawing]:
         raise FormatError("an annotation's result is no list of objects")
     _check_canvas(results)
     found: dict[object, _Drawing] = {}
+    points = _flat(results)
+    named = {key for each in points if isinstance(key := each.get("id"), str) and key}
     for number, result in enumerate(results):
         kind, key = str(result.get("type")), result.get("id")
-        if kind in _NO_DRAWINGS:
+        if kind in _NO_DRAWINGS or kind in _FLAT or (kind == "labels" and key in named):
             continue
         shape = kind.removesuffix("labels")
         value = result.get("value")
@@ -187,7 +201,14 @@ def _drawings(annotation: Mapping[str, Any]) -> list[_Drawing]:
     for drawing in found.values():
         if not drawing.shape:
             raise FormatError("a region of type labels has no shape: no shape has its id")
+    if points and not found:
+        raise FormatError("it holds only points, which have no area: draw polygons or masks")
     return list(found.values())
+
+
+def _flat(results: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the results that are shapes without an area."""
+    return [each for each in results if str(each.get("type")) in _FLAT]
 
 
 def _check_canvas(results: Sequence[Mapping[str, Any]]) -> None:
@@ -295,12 +316,19 @@ _PAINTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, int]], Paint]] =
 
 
 def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    valid = _valid(task)
+    # Whoever submits without drawing takes nobody's drawing away.
+    drawn = [each for each in valid if each.get("result")] or valid
+    chosen = [each for each in valid if each.get("ground_truth")] or drawn
+    return chosen[-1] if chosen else None
+
+
+def _valid(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the annotations of a task that were not cancelled."""
     annotations = task["annotations"]
     if not isinstance(annotations, list) or not all(isinstance(each, Mapping) for each in annotations):
         raise FormatError("its annotations are no list of objects")
-    valid = [each for each in annotations if not each.get("was_cancelled")]
-    valid = [each for each in valid if each.get("ground_truth")] or valid
-    return valid[-1] if valid else None
+    return [each for each in annotations if not each.get("was_cancelled")]
 
 
 def _file_name(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> tuple[str, bool]:

@@ -15,7 +15,9 @@ __all__ = [
     "last_number",
     "looks_like_image",
     "made_by_roboflow",
+    "made_from_another",
     "names_a_sample",
+    "picture_name",
     "stems",
     "without_upload",
 ]
@@ -24,11 +26,12 @@ _IMAGES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff")
 #: Prefix that Label Studio's upload adds to a file's name, and its converter to one that it downloads; or a
 #: whole UUID, as other tools put it there.
 _UPLOAD = re.compile(r"[0-9a-f]{8}(?:(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?:-|_)|-|__)(?=.)")
-#: Suffixes of Cityscapes' layout, of labels in the store, and of Segments.ai's masks.
+#: Suffixes of Cityscapes' layout, of labels in the store, and of masks of Segments.ai and SuperAnnotate.
 _LAYOUT = re.compile(
-    r"(?:_leftImg8bit|(?:_gt(?:Fine|Coarse))?_(?:labelIds|labelTrainIds|color)|\.label"
-    r"|_label_[\w.-]+_semantic(?:_colored)?"
-    r"|[_-](?:mask|masks|seg|segmentation|label|labels|gt|annotation|train_id|L))\Z",
+    r"(?:_leftImg8bit|(?:_gt(?:Fine|Coarse)?)?_(?:labelIds|labelTrainIds|trainIds|color)|\.label"
+    r"|_label_[\w.-]+_semantic(?:_colored)?|___(?:fuse|save)"
+    r"|[_-](?:(?:seg|color|colour|class|label|semantic)_?)?masks?"
+    r"|[_-](?:seg|segmentation|semantic|semseg|labels?|lbl|gt|groundtruth|annot|annotations?|train_id|L))\Z",
     re.IGNORECASE,
 )
 #: Roboflow's addition to the name of each image of a version: the old ending, perhaps twice, and a key.
@@ -46,6 +49,15 @@ _NO_NUMBER = re.compile(
     r"|(?<![0-9a-z])(?=[0-9a-f]{8,}\Z)[a-f]*\d+[a-f][0-9a-f]*)\Z",
     re.IGNORECASE,
 )
+#: Ends of names of pictures that were made from another one: mirrored, turned or cut, with or without a short
+#: number. A longer one is a frame's, of a recording that is called so.
+_MADE = re.compile(
+    r"[_.\- ](?:aug(?:mented|mentation)?|[hv]?[_-]?flip(?:ped)?(?:[_-]?(?:lr|ud|[xyhv]))?|mirror(?:ed)?"
+    r"|rot(?:90|180|270)|rotated?|crop(?:ped)?)(?:[_.\- ]?\d{1,3})*\Z",
+    re.IGNORECASE,
+)
+#: What MATLAB calls masks, in the order of its own list, from 1.
+_MATLAB = re.compile(r"Label_\d+\Z")
 
 
 def base_name(path: str) -> str:
@@ -76,6 +88,11 @@ def made_by_roboflow(name: str) -> bool:
     return _ROBOFLOW.search(_LAYOUT.sub("", _without_ending(base_name(name)))) is not None
 
 
+def picture_name(name: str) -> str:
+    """Return the name that a mask and its picture have in common, without endings and a layout's suffix."""
+    return _LAYOUT.sub("", _without_ending(_without_ending(base_name(name))))
+
+
 def names_a_sample(name: str) -> bool:
     """Return whether a file's name has the form of a sample's id, whether or not there is such a sample."""
     return any(_SAMPLE.search(stem) for stem in stems(name))
@@ -90,11 +107,23 @@ def without_upload(name: str) -> str:
 def last_number(name: str) -> int | None:
     """Return the last number in a name without ending and layout suffix: a frame's sequence number.
 
-    None where it belongs to a date with a time, or to a hash.
+    None where it belongs to a date with a time, to a hash, to a picture that was made from another one, or to
+    MATLAB's list of masks.
     """
-    stem = _ROBOFLOW.sub("", _LAYOUT.sub("", _without_ending(base_name(name))))
+    stem = _bare(name)
     found = _LAST_NUMBER.search(stem)
-    return None if found is None or _NO_NUMBER.search(stem) else int(found[1])
+    if found is None or any(other.search(stem) for other in (_NO_NUMBER, _MADE, _MATLAB)):
+        return None
+    return int(found[1])
+
+
+def made_from_another(name: str) -> bool:
+    """Return whether a name says that its picture was made from another one: mirrored, turned or cut."""
+    return _MADE.search(_bare(name)) is not None
+
+
+def _bare(name: str) -> str:
+    return _ROBOFLOW.sub("", _LAYOUT.sub("", _without_ending(base_name(name))))
 
 
 def _without_ending(name: str) -> str:

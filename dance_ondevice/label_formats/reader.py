@@ -40,6 +40,7 @@ FORMATS: Mapping[str, LabelFormat] = {
 
 #: JSON of tools that is not read, by the keys of its document, or of the first one in it.
 _OTHERS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("JSON of Label Studio before 1.0", frozenset({"data", "completions"})),
     ("datumaro's JSON", frozenset({"categories", "items"})),
     ("V7 Darwin's JSON", frozenset({"version", "item", "annotations"})),
     ("Labelbox's JSON", frozenset({"data_row", "projects"})),

@@ -16,6 +16,7 @@ from dance_ondevice import __version__
 from dance_ondevice.daemon import cli
 from dance_ondevice.daemon.cli import TABLE, Lazy, WorkFailed, main
 from dance_ondevice.daemon.config.load import ConfigError, Problem
+from dance_ondevice.daemon.terminal import print_table
 
 
 def run_python(code: str, *args: str) -> str:
@@ -34,6 +35,16 @@ def with_command(monkeypatch: pytest.MonkeyPatch, command: click.Command) -> Non
 @pytest.mark.parametrize("name", list(TABLE))
 def test_the_help_of_the_table_is_the_commands_own(name: str):
     assert TABLE[name].load().get_short_help_str(limit=200) == TABLE[name].help
+
+
+def test_a_terminal_of_another_encoding_shows_what_it_can(monkeypatch: pytest.MonkeyPatch) -> None:
+    bars = click.Command(
+        "status", callback=lambda: print_table("joules", ("day", "bar"), [("дом", "█▏ 3 °C")])
+    )
+    with_command(monkeypatch, bars)
+    done = CliRunner(charset="latin-1").invoke(main, ["status"])
+    assert (done.exit_code, done.exception) == (0, None)
+    assert "?? 3 °C" in done.output
 
 
 def test_the_help_of_a_group_has_whole_sentences():

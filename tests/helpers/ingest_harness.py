@@ -56,6 +56,7 @@ class Recorder:
         self.scales: Counter[tuple[str, float]] = Counter()
         self.scores: list[tuple[str, float]] = []
         self.forgotten: list[str] = []
+        self.shared: Counter[str] = Counter()
         self.seconds: list[float] = []
         self.cpu: Counter[str] = Counter()
         self._changed = threading.Condition()
@@ -88,6 +89,9 @@ class Recorder:
 
     def forget(self, camera: str) -> None:
         self.forgotten.append(camera)
+
+    def sender_changed(self, camera: str) -> None:
+        self.shared[camera] += 1
 
     def refused_frame(self, camera: str, text: str) -> None:
         self.told.append((camera, text))

@@ -56,6 +56,7 @@ class TestProbe:
             (b"\xff", "truncated"),
             (b"\x89PN", "truncated"),
             (b"GIF89a\x01\x00\x01\x00", "neither JPEG, PNG nor WebP.*47 49 46"),
+            (b"/9j/4AAQSkZJRgABAQ", "base64: send the bytes"),
             (b"not an image at all", "neither"),
             (b"\xff\xd8\xff\xe0\x00", "truncated"),
             (b"\xff\xd8\xff\xe0\x00\x01", "length 1"),

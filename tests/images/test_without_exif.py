@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from dance_ondevice.images.codec import decode_colour, encode_jpeg, encode_png
-from dance_ondevice.images.headers import ImageError, without_exif
+from dance_ondevice.images.headers import ImageError, orientation, without_exif
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
 #: EXIF with one entry: orientation 6, a quarter turn.
@@ -37,6 +37,9 @@ def test_a_jpegs_orientation_goes_and_nothing_else(before: bytes) -> None:
     assert seen(turned).shape == (20, 12, 3), "the input must be one that is turned"
     assert without_exif(turned) == plain[:2] + before + plain[2:]
     assert without_exif(plain) == plain
+    assert [orientation(each) for each in (turned, plain, encode_png(PICTURE))] == [6, 1, 1]
+    cut = plain[:2] + segment(0xE1, b"Exif\0\0" + TIFF[:15]) + plain[2:]
+    assert orientation(cut) == 1
 
 
 def test_a_pngs_orientation_goes_and_nothing_else() -> None:

@@ -151,6 +151,17 @@ def test_an_image_with_a_bad_annotation_is_refused_by_name(annotation: dict[str,
     assert why in refused.why
 
 
+def test_annotations_of_images_that_were_taken_out_are_counted() -> None:
+    document = coco({"category_id": 1, "segmentation": [[0, 0, 4, 0, 4, 3]]})
+    document["annotations"].append({**document["annotations"][0], "image_id": 77})
+    export = read_coco(document)
+    assert len(export.images[0].regions) == 1
+    assert export.notes == ("1 annotations are for images that are not listed",)
+    del document["annotations"][0]
+    with pytest.raises(FormatError, match="77, which is not listed"):
+        read_coco(document)
+
+
 def test_a_run_length_code_that_does_not_fit_shows_when_it_is_painted() -> None:
     (image,) = read_coco(coco({"category_id": 1, "segmentation": {"size": [6, 8], "counts": [5]}})).images
     with pytest.raises(FormatError, match=r"front-1-1\.jpg.*5 pixels, the mask has 48"):

@@ -104,6 +104,8 @@ def test_a_damaged_zip_says_so(tmp_path: Path, damage: str) -> None:
         ("cam-17-7_label_ground-truth_semantic.png", ["cam-17-7_label_ground-truth_semantic", "cam-17-7"]),
         ("cam-17-7_JPG_jpg.rf.4d9F.jpg", ["cam-17-7_JPG_jpg.rf.4d9F", "cam-17-7"]),
         ("cam-17-7-Mask.png", ["cam-17-7-Mask", "cam-17-7"]),
+        ("cam-17-7.jpg___fuse.png", ["cam-17-7.jpg___fuse", "cam-17-7.jpg", "cam-17-7"]),
+        ("cam-17-7_semantic_mask.png", ["cam-17-7_semantic_mask", "cam-17-7"]),
         ("cam-17-7 (1).png", ["cam-17-7 (1)", "cam-17-7"]),
         ("cam-17-7 - Copy.png", ["cam-17-7 - Copy", "cam-17-7"]),
         (
@@ -134,6 +136,11 @@ def test_a_name_counts_as_it_is_before_anything_is_cut(name: str, expected: list
         ("a8f3e2c1.jpg", None),
         (f"{UUID}.png", None),
         ("facade0002.png", 2),
+        ("clip_000002_hflip.png", None),
+        ("clip_000002_aug_1.png", None),
+        ("clip_000002_rot90.png", None),
+        ("mirror_000002.png", 2),  # a camera, or a recording, that is called so
+        ("Label_2.png", None),  # MATLAB's second mask, of whatever image
     ],
 )
 def test_the_last_number_is_the_frames_own(name: str, number: int | None) -> None:

@@ -93,11 +93,12 @@ def test_table_for_people(run: Run, store: Store, folder: Path) -> None:
 
 
 def test_refused_frame_makes_the_exit_status_1(run: Run, store: Store, folder: Path) -> None:
-    (folder / "0001TP_9.jpg").write_bytes(jpeg(9)[:-40])
+    png = cv2.imencode(".png", np.zeros((32, 32), np.uint8))[1].tobytes()
+    (folder / "0001TP_9.jpg").write_bytes(png.replace(b"IDAT", b"teXt"))
     with running(store) as harness:
         result = run("stream", str(folder), "--to", harness.endpoint, code=1)
 
-    assert "error (1)     the image cannot be used: the JPEG is truncated" in result.stdout
+    assert "error (1)     the image cannot be used: the png" in result.stdout
     assert "0006R0_0.jpg: neither JPEG, PNG nor WebP" in result.stderr
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import queue
@@ -161,6 +162,30 @@ def test_https_needs_a_certificate_that_is_trusted() -> None:
         answer.join()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_server_that_drips_its_answer_keeps_nobody(scheme: str) -> None:
+    """Each byte comes within the time of a part; a line of them could take days."""
+    with socket.create_server(("127.0.0.1", 0)) as dripping:
+        gone = threading.Event()
+
+        def drip() -> None:
+            with dripping.accept()[0] as connection, contextlib.suppress(OSError):
+                # Of TLS, a handshake's record that is longer than what comes.
+                connection.sendall(b"\x16\x03\x03\x3f\xff" if scheme == "https" else b"HTTP/1.1 200 ")
+                while not gone.wait(0.02):
+                    connection.sendall(b"x")
+
+        server = threading.Thread(target=drip)
+        server.start()
+        try:
+            url = f"{scheme}://127.0.0.1:{dripping.getsockname()[1]}/"
+            with pytest.raises(TimeoutError, match="no answer within"):
+                post(url, b"{}", seconds=10, whole_seconds=0.3)
+        finally:
+            gone.set()
+            server.join()
+
+
 @given(st.lists(st.sampled_from(["ok", "fails", "later"]), max_size=30))
 def test_waits_grow_while_nothing_arrives_and_start_anew_afterwards(events: list[str]) -> None:
     delivery, now, waits = Delivery(), 0.0, list[float]()
@@ -203,6 +228,7 @@ def test_what_anybody_may_send_to_the_board_is_not_sent_on() -> None:
         advisor=SimpleNamespace(now=lambda: SimpleNamespace(obstacles=())),
         versions=SimpleNamespace(live=lambda: None, note=""),
         meter_note="energy is modelled",
+        energy=SimpleNamespace(later=""),
         store=SimpleNamespace(snapshot=StoreSnapshot),
         instruments=instruments,
         model_changes=tuple,

@@ -114,6 +114,25 @@ def test_learning_that_does_not_pay_waits_unless_it_is_asked_for(store: Store) -
     assert isinstance(fit(keeper(store, 1000.0), barren, forced=True), FittedRound)
 
 
+def test_a_budget_that_is_lowered_ends_a_running_round_at_its_limit(store: Store) -> None:
+    budget = keeper(store, 1000.0)
+    budget.reserve("r0", 300.0)
+    budget.settle("r0", gross=300.0, attributed=0.0, method="modelled")
+    budget.reserve("r1", 500.0)
+
+    def stops(per_day: float, spent: float) -> str | None:
+        budget.set_limits(Energy(budget_joules_per_day=per_day))
+        return budget.must_stop(spent=spent, allowance=500.0)
+
+    assert stops(1000.0, 499.0) is None
+    assert stops(800.0, 499.0) is None
+    told = stops(450.0, 160.0)
+    assert told == "the budget was lowered to 450 J a day: 160 J are spent of the 150 J that were allowed"
+    assert stops(450.0, 140.0) is None
+    assert stops(0.0, 0.0) is not None
+    assert stops(1000.0, 140.0) is None
+
+
 def test_time_that_nobody_measured_is_paid_at_full_load(store: Store) -> None:
     assert keeper(store, 1.0).charge(Usage(gross_joules=100.0, unmeasured_seconds=3.0)) == 130.0
 

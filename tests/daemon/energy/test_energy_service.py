@@ -121,6 +121,23 @@ def test_workloads_idle_and_others_sum_to_the_whole_and_never_fall(
         before = parts
 
 
+def test_a_meter_that_appears_late_is_searched_for_now_and_then(caplog: pytest.LogCaptureFixture) -> None:
+    clock = [0.0]
+    energy = service(FakeCpu(), clock)
+    asked: list[float] = []
+
+    def look() -> str:
+        asked.append(clock[0])
+        return "a meter has appeared" if clock[0] > 500 else ""
+
+    energy.look_again = look
+    for clock[0] in (10.0, 300.0, 301.0, 600.0, 900.0):
+        energy.search()
+    assert asked == [300.0, 600.0, 900.0]
+    assert energy.later == "a meter has appeared"
+    assert caplog.text.count("found late") == 1
+
+
 def test_what_other_programs_use_is_never_booked_to_the_daemon() -> None:
     cpu, clock, meter = FakeCpu(), [0.0], BoardMeter()
     energy = on_board(cpu, meter, clock, idle=3.0)

@@ -8,7 +8,7 @@ import pytest
 
 from dance_ondevice.daemon.config.rules import METERS
 from dance_ondevice.daemon.config.sections import Energy
-from dance_ondevice.daemon.energy.meters import choose_meter, full_load_watts
+from dance_ondevice.daemon.energy.meters import choose_meter, full_load_watts, later_meter
 from dance_ondevice.energy.choose import Machine
 from dance_ondevice.energy.sensors import MeterUnavailable
 from dance_ondevice.energy.sysfs import read_attribute
@@ -47,6 +47,17 @@ def test_auto_models_where_there_is_none_and_says_what_that_rests_on(tmp_path: P
     assert "energy.max_watts" in note
     meter, note = choose_meter(Energy(idle_watts=2, max_watts=9), lambda: 0.0, nothing)
     assert (meter.method, note) == ("modelled", "")
+
+
+def test_a_meter_that_appears_after_the_start_is_told_of(tmp_path: Path) -> None:
+    nothing, board = Machine(sysfs=tmp_path, run=no_command), machine("orin_nano_jp6")
+    meter, _ = choose_meter(Energy(), lambda: 0.0, nothing)
+    assert later_meter(Energy(), meter, nothing) == ""
+    told = later_meter(Energy(), meter, board)
+    assert "ina3221" in told.lower()
+    assert "restart the service" in told
+    assert later_meter(Energy(meter="modelled"), meter, board) == ""
+    assert later_meter(Energy(), choose_meter(Energy(), lambda: 0.0, board)[0], board) == ""
 
 
 def test_auto_names_the_remedy_for_a_better_source_that_may_not_be_read() -> None:

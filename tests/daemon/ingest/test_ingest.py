@@ -342,6 +342,21 @@ def test_a_sender_of_ever_new_names_uses_up_its_own(store: Store) -> None:
         assert harness.recorder.forgotten == ["run-0", "run-3"]
 
 
+def test_senders_that_share_a_name_are_counted_and_one_that_starts_anew_is_not(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(store) as harness:
+        for seq in range(4):  # one that opens a connection for each frame
+            assert harness.client().ask(header(seq=seq, camera="anew"), jpeg(seq)).ok
+        a, b = harness.client(), harness.client()
+        for seq in range(4, 8):
+            for client in (a, b):
+                assert client.ask(header(seq=seq, camera="front"), jpeg(seq)).ok
+        assert harness.recorder.shared == {"front": 6}
+    told = [record.getMessage() for record in caplog.records if "take turns" in record.getMessage()]
+    assert [line.endswith("camera=front") for line in told] == [True]
+
+
 def test_cameras_with_stored_samples_come_before_new_names(store: Store) -> None:
     with running(store, max_cameras=8) as harness:
         a, b = harness.client(), harness.client()

@@ -42,6 +42,20 @@ def test_frames_dated_ahead_are_told_of_until_one_is_not() -> None:
     assert registry.get_sample_value("dance_frames_ahead_total", {"camera": "front"}) == 1.0
 
 
+def test_senders_that_take_turns_are_told_of_while_they_do() -> None:
+    mono = [5.0]
+    times = CameraTimes(now=lambda: 100.0, monotonic=lambda: mono[0])
+    times.seen("front")
+    shared = []
+    for _ in range(3):
+        times.sender_changed("front")
+        shared.append(times.report()["front"].shared)
+    mono[0] += 700.0
+    shared.append(times.report()["front"].shared)
+    times.sender_changed("front")  # now and then is no sign of two
+    assert [*shared, times.report()["front"].shared] == [False, False, True, False, False]
+
+
 def test_the_series_of_a_removed_camera_go() -> None:
     registry = CollectorRegistry()
     instruments = Instruments(registry)
@@ -52,6 +66,7 @@ def test_the_series_of_a_removed_camera_go() -> None:
         instruments.scale(camera, 0.75)
         instruments.drift_alarm(camera, "luma")
         instruments.dated(camera, 1e6)
+        instruments.sender_changed(camera)
     instruments.forget("front")
     shown = generate_latest(registry).decode()
     assert 'camera="front"' not in shown

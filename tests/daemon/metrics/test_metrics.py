@@ -152,7 +152,11 @@ def test_the_server_serves_and_frees_its_port(
     url = server.start()
     try:
         with urllib.request.urlopen(url, timeout=5) as response:
-            assert b"dance_frames_total" in response.read()
+            body = response.read()
+            assert b"dance_frames_total" in body
+        # As monitors of addresses ask.
+        with urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=5) as response:
+            assert (response.read(), int(response.headers["Content-Length"])) == (b"", len(body))
         address = url.removeprefix("http://").removesuffix("/metrics")
         with pytest.raises(MetricsAddressInUse, match=r"metrics\.listen"):
             MetricsServer(address, registry).start()

@@ -6,7 +6,9 @@ import json
 
 import pytest
 import stored
+from sqlite_utils import Database
 
+from dance_ondevice.daemon.rounds.record import close_round
 from dance_ondevice.daemon.store.samples import (
     LabelChanged,
     LabelEmpty,
@@ -75,6 +77,21 @@ def test_a_sample_whose_label_changes_is_new_to_the_next_round(store: Store, pat
     learnt()
     store.restore_label(sample.id).result(WAIT)
     assert used() == 0, "the round has learnt from the label that was taken back"
+    other = stored.new_sample(2, label=[4])
+    store.add_sample(other).result(WAIT)
+
+    def open_round(db: Database) -> None:
+        db["rounds"].insert({"id": "r1", "started_at": 0.0})
+        db["round_samples"].insert_all(
+            {"round_id": "r1", "sample_id": each.id, "role": "new"} for each in (sample, other)
+        )
+
+    store.submit(open_round).result(WAIT)
+    bring(6)
+    store.submit(lambda db: close_round(db, "r1", {"outcome": "promoted"}, served=True)).result(WAIT)
+    assert [stored.rows(paths)[each.id]["rounds_used"] for each in (sample, other)] == [0, 1], (
+        "a round that was open may have read the label before"
+    )
 
 
 @pytest.mark.parametrize("source", ["teacher", "self"])

@@ -23,7 +23,7 @@ def test_ticks_go_on_through_jumps_of_the_wall_clock_in_either_direction(tmp_pat
     daemon.config.write_text(text.replace("[data_slimming]", "[data_slimming]\ndrop_fraction = 0.0"))
     clock.set(-time.time() + 100.0)  # a board without a battery: 1970
     daemon.start(**clock.environ)
-    camera = Camera(daemon.facts["ingest"][0])
+    camera, second = (Camera(daemon.facts["ingest"][0]) for _ in range(2))
     try:
         sent = 0
 
@@ -49,9 +49,14 @@ def test_ticks_go_on_through_jumps_of_the_wall_clock_in_either_direction(tmp_pat
         )
         assert int(rss) < 400_000, "missed runs are not listed one by one"
         assert daemon.log.read_text().count("wall clock was set") == 6
+        for index in range(sent, sent + 4):
+            for sender in (camera, second):
+                sender.send(index)
+        assert any("under the camera name front" in each for each in daemon.ask("status")["warnings"])
         assert daemon.stop() == 0
     finally:
         camera.close()
+        second.close()
         daemon.stop()
 
 

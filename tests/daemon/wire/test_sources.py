@@ -299,12 +299,14 @@ def test_the_content_tells_the_format_and_what_is_no_image_is_named(folder: Path
     (train / "a.png").write_bytes(jpeg(1))
     (train / "b.jpg").write_bytes(images.encode_png(picture(2)))
     (train / "c.jpg").write_bytes(b"\0\0\0 ftypheic")
+    (train / "d.jpg").write_bytes(jpeg(1)[:-40])  # as far as it was copied
     source = iter_frames(str(train))
 
     assert [(frame.name, frame.encoding) for frame in source] == [("a.png", "jpeg"), ("b.jpg", "png")]
-    ((file, why),) = source.unreadable.items()
-    assert Path(file).name == "c.jpg"
-    assert "neither JPEG, PNG nor WebP" in why
+    why = {Path(file).name: text for file, text in source.unreadable.items()}
+    assert set(why) == {"c.jpg", "d.jpg"}
+    assert "neither JPEG, PNG nor WebP" in why["c.jpg"]
+    assert "truncated" in why["d.jpg"]
 
 
 def test_files_that_cannot_be_read_and_hidden_ones_do_not_end_a_folder(folder: Path) -> None:

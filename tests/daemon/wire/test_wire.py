@@ -70,6 +70,11 @@ def test_parts_may_be_views() -> None:
     assert bytes(message.image) == IMAGE
 
 
+@pytest.mark.parametrize("text", [b"\xef\xbb\xbf" + header(), header() + b"\0", header() + b"\r\n"])
+def test_what_other_languages_put_around_a_text_is_no_part_of_the_header(text: bytes) -> None:
+    assert wire.parse([text, IMAGE], LIMITS) == wire.parse([header(), IMAGE], LIMITS)
+
+
 def test_raw_frame() -> None:
     message = wire.parse([header(encoding="raw", shape=[2, 3, 3], dtype="uint8"), bytes(18)], LIMITS)
 

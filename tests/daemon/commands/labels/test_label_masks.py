@@ -184,6 +184,53 @@ def test_ids_that_agree_with_known_labels_only_when_shifted_stop_everything(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_masks_of_0_and_1_are_not_taken_for_the_first_two_classes(
+    *, bring, refuse, ids, folder: Path, tmp_path: Path, paths: StatePaths
+) -> None:
+    """Masks of the road alone, as many a tool writes one class."""
+    road = truth(0) == NAMES.index("road")
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(road.astype(np.uint8)))
+    said = refuse(folder)
+    assert "0 and 1 alone" in " ".join(said.split())
+    shown = said[said.index("[classes]") : said.index("\n\nIf 0")].replace('1 = "building"', '1 = "road"')
+    (tmp_path / "map.toml").write_text(shown)
+    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["imported"] == 1
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), np.where(road, 3, 255))
+    assert bring(folder, "--trust-ids")["imported"] == 1
+
+
+@pytest.mark.usefixtures("daemon")
+def test_ids_of_the_same_classes_in_another_order_stop_everything(
+    *, refuse, bring, ids, store: Store, folder: Path, tmp_path: Path, paths: StatePaths
+) -> None:
+    """As of tools that sort classes by name: every id is one of ours, and means another."""
+    put(store, ids[2], truth(1))
+    by_name = np.append([sorted(NAMES).index(each) for each in NAMES], np.full(245, 255)).astype(np.uint8)
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(by_name[truth(0)]))
+    said = refuse(folder)
+    for told in ("in another order", "Nothing was imported", "--trust-ids"):
+        assert told in " ".join(said.split())
+    assert rows(paths)[ids[0]]["label_path"] is None
+    (tmp_path / "map.toml").write_text(said[said.index("[classes]") : said.index("\n\nIf the ids")])
+    assert bring(folder, "--class-map", str(tmp_path / "map.toml"))["imported"] == 1
+    np.testing.assert_array_equal(mask_of(paths, ids[0]), truth(0))
+
+
+@pytest.mark.usefixtures("daemon")
+def test_ids_that_agree_with_nothing_that_is_known_are_told_of(
+    bring, ids, store: Store, folder: Path
+) -> None:
+    """As numbers of instances, each of which is the id of a class as well."""
+    put(store, ids[0], truth(0))
+    numbers = np.repeat(np.array([5, 6, 7, 4, 2, 9, 5, 6], np.uint8), 4)[None].repeat(SIZE[0], 0)
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(numbers))
+    (told,) = [note for note in bring(folder, "--dry-run")["notes"] if "hardly agree" in note]
+    assert "labels that are stored" in told
+    (folder / f"{ids[0]}.png").write_bytes(encode_png(truth(1)))
+    assert not any("hardly agree" in note for note in bring(folder)["notes"])
+
+
+@pytest.mark.usefixtures("daemon")
 def test_ids_that_agree_with_the_model_only_when_shifted_stop_everything(
     refuse, ids, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -234,6 +281,7 @@ def test_masks_of_0_and_255_are_not_taken_for_the_first_class(
     ("table", "text"),
     [
         ("class_names.txt", "\n".join(["_background_", *NAMES])),
+        ("classification.txt", "\n".join(["__background__", *NAMES])),
         (
             "_classes.csv",
             "Pixel Value, Class\n" + "\n".join(f"{i}, {n}" for i, n in enumerate(["bg", *NAMES])),

@@ -118,7 +118,7 @@ def test_a_brush_and_its_labels_are_joined_by_their_id(bring, ids, folder: Path,
 @pytest.mark.parametrize(
     ("region", "told"),
     [
-        ({"type": "keypointlabels", "value": {"keypointlabels": ["car"]}}, "keypointlabels"),
+        ({"type": "vectorlabels", "value": {"vectorlabels": ["car"]}}, "vectorlabels"),
         ({"type": "magiclabels", "value": {"magiclabels": ["car"]}}, "magiclabels"),
         ({"type": "brush", "id": "a", "value": {"format": "rle", "rle": []}}, "brush has no class"),
         ({"type": "labels", "id": "a", "value": {"labels": ["car"]}}, "labels has no shape"),
@@ -168,3 +168,23 @@ def test_predictions_alone_are_nobodys_labels(refuse, ids, folder: Path) -> None
 )
 def test_a_file_without_a_labelled_image_is_no_success(document: Any, refuse, ids, folder: Path) -> None:
     assert "lists no labelled image" in refuse(write(folder / "a.json", document))
+
+
+@pytest.mark.usefixtures("daemon")
+def test_points_that_a_model_drew_by_cost_the_drawing_nothing(
+    bring, ids, folder: Path, paths: StatePaths
+) -> None:
+    point = {"x": 1, "y": 2, "width": 0.3}
+    results = [
+        {"type": "keypointlabels", "id": "a", "value": {**point, "keypointlabels": ["pedestrian"]}},
+        {"type": "keypoint", "id": "b", "value": point},
+        {"type": "labels", "id": "b", "value": {**point, "labels": ["pedestrian"]}},
+    ]
+    both = task(f"{ids[0]}.jpg", *results, polygon())
+    both["annotations"].append({"result": []})  # somebody else's, who drew nothing
+    answer = bring(write(folder / "a.json", [both, task(f"{ids[1]}.jpg", *results)]), code=1)
+    assert [each["action"] for each in answer["results"]] == ["refused", "new"]
+    assert "only points" in answer["results"][0]["error"]
+    assert any("2 keypoint" in note for note in answer["notes"])
+    assert any("1 tasks have several annotations" in note for note in answer["notes"])
+    assert set(np.unique(mask_of(paths, ids[0]))) == {NAMES.index("car"), 255}

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from label_imports import (
+    CAR,
     SENTINEL,
     SIZE,
+    add,
+    coco,
     guard,
+    label,
     mask_of,
     rows,
+    write,
     zipped,
 )
 from tool_scene import DRAWN, truth
 
 from dance_ondevice.daemon.store.service import Store
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.images.codec import encode_png
+from dance_ondevice.images.codec import encode_jpeg, encode_png
 
 TOOLS = Path(__file__).parents[3] / "label_formats" / "fixtures"
 
@@ -103,3 +109,67 @@ def test_what_cannot_be_used_is_refused_with_the_way_out(
 def test_the_real_tools_names_and_types_are_in_the_report(bring, scene) -> None:
     answer = bring(TOOLS / "datumaro-coco", "--dry-run")
     assert any("panoptic" in note for note in answer["notes"])
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("layout", ["masks", "roboflow", "coco"])
+def test_a_label_of_another_picture_is_refused_by_the_picture_beside_it(
+    *, layout: str, bring, store: Store, folder: Path, paths: StatePaths
+) -> None:
+    def scene(seed: int) -> np.ndarray:
+        coarse = np.random.default_rng(seed).integers(30, 200, (6, 8, 3))
+        return np.kron(coarse, np.ones((4, 4, 1), np.int64)).astype(np.uint8)
+
+    own = scene(1)
+    beside = {
+        0: own,
+        1: np.minimum(own.astype(np.uint16) * 5 // 4 + 20, 255).astype(np.uint8),
+        2: own[:, ::-1],
+        3: own[::-1, ::-1],
+        4: scene(2),
+        5: own,
+    }
+    ids = [add(store, f"front-170000000000000{n}-{n}", "front", encode_jpeg(own, 90 + n)) for n in beside]
+    drawn = ["labels", "images"] if layout == "masks" else ["train", "train"]
+    ending = "_jpg.rf.0a1b" if layout == "roboflow" else ""
+    for each in {*drawn}:
+        (folder / each).mkdir()
+    # Upside down, as programs that obey it show it and draw on it.
+    exif = b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"
+    for number, picture in beside.items():
+        jpeg = encode_jpeg(np.ascontiguousarray(picture))
+        jpeg = jpeg[:2] + exif + jpeg[2:] if number == 5 else jpeg
+        (folder / drawn[1] / f"{ids[number]}{ending}.jpg").write_bytes(jpeg)
+        if layout != "coco":
+            (folder / drawn[0] / f"{ids[number]}{ending}_mask.png").write_bytes(label(3))
+    if layout == "coco":
+        names = [f"{each}.jpg" for each in ids]
+        write(
+            folder / "train" / "_annotations.coco.json",
+            coco(*names, annotations=[{**CAR, "id": n, "image_id": n} for n in range(1, 7)]),
+        )
+    answer = bring(folder, code=1)
+    assert (answer["imported"], answer["refused"]) == (2, 4)
+    why = {each["sample"]: each["error"] for each in answer["results"] if each["error"]}
+    assert ["mirrored or turned" in why[ids[n]] for n in (2, 3, 4)] == [True, True, False]
+    assert "something else" in why[ids[4]]
+    assert "EXIF orientation 3" in why[ids[5]]
+
+
+@pytest.mark.usefixtures("daemon")
+def test_a_file_that_is_no_label_costs_the_labels_beside_it_nothing(
+    bring, refuse, ids, folder: Path, paths: StatePaths
+) -> None:
+    (folder / f"{ids[0]}.png").write_bytes(label(3))
+    (folder / f"{ids[0]}.png.aux.xml").write_text("<PAMDataset/>")  # as GDAL and QGIS write them
+    assert bring(folder)["imported"] == 1
+    (folder / "half.json").write_text('{"images": [')
+    (folder / "a.json").write_text(json.dumps(coco(f"{ids[1]}.jpg", annotations=[CAR])))
+    answer = bring(folder, code=1)
+    assert [(each["file"], each["action"]) for each in answer["results"] if each["error"]] == [
+        ("half.json", "refused")
+    ]
+    assert answer["imported"] == 1
+    for each in (folder / f"{ids[0]}.png", folder / "a.json"):
+        each.unlink()
+    assert "half.json: no JSON" in refuse(folder)
