@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dance_ondevice.models.channels import channels_of, layer_channels
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import logits
+from dance_ondevice.slimming import walking
 from dance_ondevice.slimming.groups import NotPrunable
 from dance_ondevice.slimming.slim import slim
 
@@ -156,6 +157,26 @@ def test_channels_that_are_mixed_without_a_layer_are_refused_and_the_model_stays
     with pytest.raises(NotPrunable, match="mixes channels in a way that was not understood"):
         slim(model, target_macs=count_macs(model, 64, 64) // 2, size=(64, 64))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_channels_that_go_with_too_many_others_stay_while_others_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace that misreads an operation would find ever more of them, without end."""
+    widths = ((3, 48), (48, 8), (8, 8), (8, 5))
+    model = nn.Sequential(*(nn.Conv2d(*sides, 3, padding=1) for sides in widths))
+    monkeypatch.setattr(walking, "MOST_OF_ROOT", 48)
+    assert_sound(model, slim_to(model, 0.8, round_to=1))
+    assert [layer.out_channels for layer in model] == [48, model[1].out_channels, model[2].out_channels, 5]
+    assert model[1].out_channels < 8
+    monkeypatch.setattr(walking, "MOST", 50)
+    with pytest.raises(NotPrunable, match="more others than can be followed"):
+        slim_to(model, 0.5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_layers_without_a_rule_are_named_where_they_leave_nothing_to_slim() -> None:
+    model = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 16, 1)), nn.GroupNorm(4, 16), nn.Conv2d(16, 5, 1))
+    with pytest.raises(NotPrunable, match=r"no rule for its 1 layers .* by weight_norm .* 1 GroupNorm"):
+        slim_to(model, 0.5)
 
 
 def test_the_same_net_without_a_shuffle_is_slimmed() -> None:
