@@ -51,7 +51,8 @@ class _Index(NamedTuple):
 def walk(graph: Any) -> Iterator[list[Reached]]:
     """Yield all that goes with the output channels of a root (convolution or linear layer), the root first.
 
-    A layer whose outputs were reached from one root is no other; a root that reaches too much is left out.
+    A layer whose outputs were reached from one root is no other. Roots that reach too much, or an operation
+    that torch-pruning has misread, are left out.
 
     Args:
         graph: Dependency graph of torch-pruning.
@@ -64,20 +65,20 @@ def walk(graph: Any) -> Iterator[list[Reached]]:
     for root in graph.module2node:
         if not isinstance(root, (_ConvNd, nn.Linear)) or root in written:
             continue
-        reached, whole = _reach(graph, root)
+        reached, usable = _reach(graph, root)
         written.update(each.module for each in reached if graph.is_out_channel_pruning_fn(each.handler))
         left -= sum(len(each.channels) for each in reached)
         if left <= 0:
             raise TooEntangled("channels go with more others than can be followed, as by computed kernels")
-        if whole:
+        if usable:
             yield reached
 
 
 def _reach(graph: Any, root: nn.Module) -> tuple[list[Reached], bool]:
-    """Return what goes with a root's output channels, and whether that is all of it."""
+    """Return what goes with a root's output channels, and whether it is all and all was understood."""
     found: dict[tuple[Any, Any], Reached] = {}
     waiting: list[tuple[Any, Any, list[_Index]]] = []
-    left = MOST_OF_ROOT
+    left, understood = MOST_OF_ROOT, True
 
     def visit(node: Any, handler: Any, indices: Iterable[_Index]) -> None:
         nonlocal left
@@ -94,6 +95,19 @@ def _reach(graph: Any, root: nn.Module) -> tuple[list[Reached], bool]:
             found[node, handler] = reached
             waiting.append((node, handler, fresh))
 
+    def mapped(dependency: Any, indices: Iterable[_Index]) -> Iterator[_Index]:
+        """Yield the channels behind a dependency, one index after the other: a view may multiply them."""
+        nonlocal understood
+        for index in indices:
+            several = [index]
+            for mapping in dependency.index_mapping:
+                if mapping is not None:
+                    several = mapping(several)
+            # A layer with an input for each pixel of a channel would not fit images of any size: what is
+            # viewed are other axes.
+            understood = understood and len(several) <= 1
+            yield from several
+
     pruner = graph.get_pruner_of_module(root)
     outputs = (_Index(channel, channel) for channel in range(pruner.get_out_channels(root)))
     visit(graph.module2node[root], pruner.prune_out_channels, outputs)
@@ -101,15 +115,5 @@ def _reach(graph: Any, root: nn.Module) -> tuple[list[Reached], bool]:
         node, handler, indices = waiting.pop()
         for dependency in node.dependencies:
             if dependency.is_triggered_by(handler):
-                visit(dependency.target, dependency.handler, _mapped(dependency, indices))
-    return list(found.values()), left > 0
-
-
-def _mapped(dependency: Any, indices: Iterable[_Index]) -> Iterator[_Index]:
-    """Yield the channels behind a dependency, one index after the other: a view may multiply them."""
-    for index in indices:
-        found = [index]
-        for mapping in dependency.index_mapping:
-            if mapping is not None:
-                found = mapping(found)
-        yield from found
+                visit(dependency.target, dependency.handler, mapped(dependency, indices))
+    return list(found.values()), understood and left > 0

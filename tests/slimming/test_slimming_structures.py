@@ -255,6 +255,32 @@ def test_around_a_sub_pixel_layer_all_is_slimmed_but_what_it_moves(after: nn.Mod
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 4, 64, 64)
 
 
+class NonLocal(nn.Module):
+    """Attention between pixels, made of convolutions and views that a trace takes for views of channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key = nn.Conv2d(width, width // 8, 1), nn.Conv2d(width, width // 8, 1)
+        self.value = nn.Conv2d(width, width, 1)
+        self.share = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        query, key, value = (layer(x).view(n, -1, h * w) for layer in (self.query, self.key, self.value))
+        weights = torch.bmm(query.permute(0, 2, 1), key).softmax(dim=-1)
+        return self.share * torch.bmm(value, weights.permute(0, 2, 1)).view(n, c, h, w) + x
+
+
+def test_around_attention_of_convolutions_the_rest_is_slimmed() -> None:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, stride=4, padding=1)]
+    for _ in range(3):
+        layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), NonLocal(64)]
+    layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 5, 1)]
+    model = nn.Sequential(*layers)
+    assert_sound(model, slim_to(model, 0.9))
+
+
 class JoinsInTraining(nn.Module):
     """Its auxiliary head, which inference never runs, splits channels by hand."""
 
