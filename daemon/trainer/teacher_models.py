@@ -211,7 +211,8 @@ def _by_pixel(scores: NDArray[np.float32], *, exact: bool) -> NDArray[np.float32
     Up to opset 12 a Softmax over the channels is one over channels and pixels together: all probabilities of
     an image add up to 1, and each pixel's have to be divided by their sum
     (findings/softmax-of-an-old-file-is-two-operators.sh). Unless they are ``exact``, of 32 bits, most of them
-    are too small for their format, and what is left tells nothing of its pixel.
+    are too small for their format, and what is left tells nothing of its pixel. Those of a sigmoid are
+    divided where they add up to more than 1.
     """
     if not (scores >= 0).all():
         return None
@@ -221,6 +222,8 @@ def _by_pixel(scores: NDArray[np.float32], *, exact: bool) -> NDArray[np.float32
     if exact and np.isclose(sums.sum(dtype=np.float64), 1.0, atol=1e-3):
         found: NDArray[np.float32] = np.divide(scores, sums, out=np.zeros_like(scores), where=sums > 0)
         return found
+    if (scores <= 1).all() and sums.sum(dtype=np.float64) > 2.0:  # of a sigmoid for each class
+        return np.asarray(scores / np.maximum(sums, 1.0), np.float32)
     return None
 
 

@@ -159,7 +159,7 @@ def _notes(unlabelled: Sequence[Path], labelled: int, missing: Sequence[str]) ->
         count = f"{len(unlabelled)} of {labelled + len(unlabelled)}"
         yield f"{count} images have no label and are left out, such as {unlabelled[0]}"
     if missing:
-        yield f"no label shows {', '.join(missing)}: the model will not learn to see that"
+        yield f"no label shows {', '.join(missing)}: nothing is learnt of that"
 
 
 def _check_proportions(item: LabelledImage, label: tuple[int, ...], image: ImageInfo) -> None:

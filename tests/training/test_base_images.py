@@ -161,7 +161,7 @@ def test_labels_of_other_kinds_are_copied_as_ids_or_named(own: Callable[..., tup
 
 def test_labels_of_one_class_alone_are_told(own: Callable[..., tuple[Path, Path]]) -> None:
     images, labels = own(a_1=0)
-    told = "no label shows y: the model will not learn to see that"
+    told = "no label shows y: nothing is learnt of that"
     assert taken(images, labels, hold_out=0.0).notes == (told,)
     drawn = IGNORE * np.eye(HEIGHT, WIDTH, dtype=np.uint8)
     (labels / "a_1.png").write_bytes(encode_png(drawn))

@@ -75,6 +75,14 @@ def test_probabilities_over_a_whole_image_are_as_sure_as_those_of_its_pixels(tmp
     np.testing.assert_allclose(old.confidence, new.confidence, rtol=1e-4)
 
 
+def test_probabilities_of_a_sigmoid_are_as_sure_as_they_say(tmp_path: Path) -> None:
+    picture = np.zeros((32, 32, 3), np.uint8)  # the model gives its input, which is between 0 and 1
+    picture[..., 2], picture[:, 16:, 1] = 242, 242
+    seen = load_teacher(written(tmp_path, [1, 3, "h", "w"]), "", ["red", "green", "blue"])(picture, (32, 32))
+    assert seen.confidence[16, 4] == pytest.approx(242 / 255)
+    assert seen.confidence[16, 28] == pytest.approx(0.5)
+
+
 @pytest.mark.parametrize(
     ("shape", "kind"),
     [
