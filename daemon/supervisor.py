@@ -58,7 +58,7 @@ from dance_ondevice.daemon.system import systemd as notify
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.system.signals import Signals, StopWhileStarting
 from dance_ondevice.daemon.system.state import StatePaths, state_folder
-from dance_ondevice.daemon.versions import base, factory, first_model, mend
+from dance_ondevice.daemon.versions import base, condition_names, factory, first_model, mend
 from dance_ondevice.daemon.versions.versions import Versions, check_intact
 from dance_ondevice.daemon.wire.connections import ConnectionGuard
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
@@ -324,6 +324,7 @@ class Supervisor:
                 max_cameras=config.ingest.max_cameras,
                 reuse=config.inference.reuse,
                 conditions=config.conditions,
+                conditions_opened=condition_names.opened(self.paths, core.store),
                 notes=SampleNotes(core.store, monotonic=self._monotonic),
                 seen=self._seen,
             )

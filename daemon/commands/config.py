@@ -18,7 +18,6 @@ from dance_ondevice.daemon.cli import (
 )
 from dance_ondevice.daemon.commands.access import ask, target
 from dance_ondevice.daemon.config import load as configuration
-from dance_ondevice.daemon.config.user_code import find_code
 from dance_ondevice.daemon.config.warnings import warnings
 from dance_ondevice.daemon.control import instances
 from dance_ondevice.daemon.system.state import StatePaths
@@ -38,23 +37,32 @@ def init() -> None:
 
 @config.command()
 @config_option
+@state_dir_option
 @json_option
 @click.pass_context
-def check(ctx: click.Context, config_path: Path | None, as_json: bool) -> None:
-    """List everything that is wrong with a configuration; exit 78 if anything is."""
+def check(ctx: click.Context, config_path: Path | None, state_dir: Path | None, as_json: bool) -> None:
+    """List everything that is wrong with a configuration; exit 78 if anything is.
+
+    A network of your own (`model.factory`) may be one that no round could train where the state folder has a
+    version of it already, which serves on; that is a warning then.
+    """
     path = configuration.find(config_path)
     problems: tuple[configuration.Problem, ...] = ()
     notes: list[str] = []
     try:
-        loaded = configuration.load(path)
+        loaded = load_config(config_path, state_dir)
         notes = list(warnings(loaded.config))
         if loaded.config.model.factory or loaded.config.labels.teacher_factory:
             # The user's own code can only be checked by running it, with torch.
             from dance_ondevice.daemon.versions import factory
 
-            find_code(loaded.config, loaded.path, os.environ)
             if found := tuple(factory.problems(loaded.config, str(path))):
                 raise configuration.ConfigError(found)
+            model = loaded.config.model
+            if factory.has_model(loaded.config) and (
+                weak := factory.weakness(model.factory, len(model.classes))
+            ):
+                notes.append(weak)
     except configuration.ConfigError as error:
         if not as_json:
             raise

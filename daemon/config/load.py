@@ -315,6 +315,16 @@ def _cross_checks(config: Config, origins: Mapping[str, str], path: Path | None)
     for key, model in (("model.weights", config.model.weights), ("labels.teacher", config.labels.teacher)):
         if model not in ("", UNTRAINED) and not _is_there(Path(model).exists):
             yield problem(key, model, "a model that exists: a folder with model.safetensors and card.json")
+    if config.labels.teacher and not config.labels.teacher_factory:
+        teacher = Path(config.labels.teacher)
+        known = teacher.suffix.lower() == ".onnx" or teacher.name in ("model.safetensors", "card.json")
+        if not known and _is_there(teacher.is_file):
+            yield problem(
+                "labels.teacher",
+                config.labels.teacher,
+                "a folder with model.safetensors and card.json, or an .onnx file: of a model of OpenVINO, "
+                "TensorRT or TFLite the ONNX file that it was made from",
+            )
     if config.labels.self_training and (config.labels.teacher or config.labels.teacher_factory):
         yield problem("labels.self_training", True, "false where labels.teacher or teacher_factory is set")
     if config.fleet.kit and not _is_there(Path(config.fleet.kit).is_dir):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import msgspec
 import numpy as np
@@ -98,6 +98,7 @@ class Conditions:
         on_alarm: Callable[[str, str], None],
         on_switch: Callable[[], None],
         max_cameras: int = 64,
+        opened: int = 0,
     ) -> None:
         """Start with no condition known.
 
@@ -107,6 +108,7 @@ class Conditions:
             on_alarm: Called with camera and signal for every alarm.
             on_switch: Called for every switch of a camera.
             max_cameras: Number of cameras that are remembered; the one silent for longest is forgotten first.
+            opened: Number of conditions that there were, whose names are not given again.
         """
         self._rules = ConditionRules(most=settings.max, min_frames=settings.min_frames)
         self._enabled = settings.enabled
@@ -116,7 +118,8 @@ class Conditions:
         self._drift_rules = drift.DriftRules()
         self._max_cameras = max_cameras
         self._recent: OrderedDict[str, None] = OrderedDict()
-        self._state = State()
+        self._opened = opened
+        self._state = State(opened=opened)
         self._drift: dict[str, drift.DriftState] = {}
         self._strange: dict[str, deque[bytes]] = {}
         self._frames: dict[str, deque[bytes]] = {}
@@ -213,7 +216,7 @@ class Conditions:
         usable = all(_is_usable(condition) for condition in state.conditions)
         if not usable or not all(camera.current in names for camera in state.cameras.values()):
             raise ValueError("the conditions do not fit each other")
-        self._state = state
+        self._state = replace(state, opened=max(state.opened, self._opened))
         for camera in state.cameras:
             self._remember(camera)
         self._publish()

@@ -104,6 +104,7 @@ class ConditionServing:
         instruments: Instruments,
         now: Callable[[], float],
         max_cameras: int = 64,
+        opened: int = 0,
     ) -> None:
         self._settings = settings
         self._conditions = Conditions(
@@ -112,6 +113,7 @@ class ConditionServing:
             on_alarm=instruments.drift_alarm,
             on_switch=instruments.condition_switch,
             max_cameras=max_cameras,
+            opened=opened,
         )
         self._version: VersionConditions | None = None
         self._max_cameras = max_cameras

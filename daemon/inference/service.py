@@ -83,6 +83,7 @@ class Predictor(Service):
         max_cameras: int = 64,
         reuse: bool = False,
         conditions: sections.Conditions = sections.Conditions(),  # noqa: B008 - frozen
+        conditions_opened: int = 0,
         notes: SampleNotes | None = None,
         seen: LastSeen | None = None,
         now: Callable[[], float] = time.time,
@@ -111,7 +112,11 @@ class Predictor(Service):
         #: The conditions of the cameras and their statistics; its public methods may be called from any
         #: thread.
         self.conditions = ConditionServing(
-            conditions, instruments=instruments, now=now, max_cameras=max_cameras
+            conditions,
+            instruments=instruments,
+            now=now,
+            max_cameras=max_cameras,
+            opened=conditions_opened,
         )
         self._memory = MaskMemory(max_cameras, monotonic=monotonic) if reuse else None
         self._prequential = PrequentialScore()

@@ -25,8 +25,8 @@ from dance_ondevice.runtime.engines import import_onnxruntime
 __all__ = ["Seen", "Teacher", "TeacherError", "load_teacher"]
 
 
-#: Types of an ONNX model's input that normalised images can be given in.
-_INPUTS: Mapping[str, Any] = {
+#: Types of an ONNX model's tensors that normalised images can be given in, and scores taken from.
+_FLOATS: Mapping[str, Any] = {
     "tensor(float)": np.dtype(np.float32),
     "tensor(float16)": np.dtype(np.float16),
     "tensor(double)": np.dtype(np.float64),
@@ -68,7 +68,7 @@ def load_teacher(
     try:
         if factory:
             return _from_factory(teacher, factory, classes, device)
-        if Path(teacher).suffix == ".onnx":
+        if Path(teacher).suffix.lower() == ".onnx":
             return _from_onnx(Path(teacher), classes)
         model, card = checkpoint.load(Path(teacher))
     except ValueError as error:  # checkpoint's, registry's and safetensors' errors are ValueErrors
@@ -104,7 +104,7 @@ def _of_module(model: torch.nn.Module, normalisation: Normalisation, table: NDAr
 
 
 def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
-    """Load an ONNX model (N, 3, H, W) -> (N, C, h, w) that returns logits or probabilities.
+    """Load an ONNX model (N, 3, H, W) -> (N, C, h, w) that returns logits or probabilities, in any output.
 
     Its metadata may set "classes" (a JSON list), and "mean" and "std" (JSON lists in the order R, G, B).
     """
@@ -119,16 +119,17 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
     except Exception as error:  # onnxruntime's own classes derive from Exception alone
         raise TeacherError(f"{file} does not load: {error}") from error
     (source, *others) = session.get_inputs()
-    kind = _INPUTS.get(source.type)
-    channels = source.shape[1] if len(source.shape) == 4 else 0
-    if others or kind is None or (isinstance(channels, int) and channels != 3):
+    kind = _FLOATS.get(source.type)
+    shaped = len(source.shape) == 4 and _may_be(source.shape[0], 1) and _may_be(source.shape[1], 3)
+    if others or kind is None or not shaped:
         raise TeacherError(
-            f"{file} must take one batch of images (N, 3, H, W) of floats; it takes "
-            + ", ".join(f"{each.name} {each.shape} of {each.type}" for each in session.get_inputs())
+            f"{file} must take one image at a time, (1 or any, 3, H, W) of floats; it takes "
+            + _described(session.get_inputs())
         )
     names, normalisation = _metadata(session.get_modelmeta().custom_metadata_map, file)
     table = np.arange(len(classes), dtype=np.uint8) if names is None else _table(names, classes, str(file))
-    fixed = tuple(side for side in source.shape[2:] if isinstance(side, int))
+    name = _output(session.get_outputs(), len(table), str(file), named=names is not None)
+    fixed = tuple(side for side in source.shape[2:] if isinstance(side, int) and side > 0)
     if len(fixed) == 1:
         raise TeacherError(f"{file} takes {source.shape}: export it with both sides open, or both fixed")
 
@@ -136,7 +137,7 @@ def _from_onnx(file: Path, classes: Sequence[str]) -> Teacher:
         image, inner = _fitted(bgr, (fixed[0], fixed[1]) if len(fixed) == 2 else None)
         x = to_tensor(image, normalisation).contiguous().numpy().astype(kind, copy=False)
         try:
-            output: Any = session.run(None, {source.name: x})[0]
+            output: Any = session.run([name], {source.name: x})[0]
         except Exception as error:  # as above
             raise TeacherError(f"{file} does not run on {x.shape}: {error}") from error
         scores = np.asarray(output, np.float32)
@@ -171,13 +172,52 @@ def _metadata(facts: Mapping[str, str], file: Path) -> tuple[list[Any] | None, N
     return names, normalisation
 
 
+def _output(outputs: Sequence[Any], n_classes: int, source: str, *, named: bool) -> str:
+    """Return the name of an ONNX model's first output with a channel a class; others are auxiliary.
+
+    Raises:
+        TeacherError: There is none.
+    """
+    scores = [each for each in outputs if each.type in _FLOATS and len(each.shape) in (0, 4)]
+    exact = [each for each in scores if n_classes in each.shape[1:2]]
+    # Some exporters leave the channels, or the whole shape, open: that is seen at the first image.
+    possible = [each for each in scores if not each.shape or _may_be(each.shape[1], n_classes)]
+    if exact or possible:
+        return str((exact or possible)[0].name)
+    given = _described(outputs)
+    wanted = f"{source} must give scores (1, {n_classes}, h, w), a channel a class; it gives {given}"
+    if all(each.type not in _FLOATS for each in outputs):
+        remedy = (
+            "these are ids of classes, which do not tell how sure it is: export it without the argmax at its "
+            "end (mmdeploy: with_argmax=False; PaddleSeg: --output_op softmax)"
+        )
+    elif named:
+        remedy = 'its metadata "classes" must name the class of each channel, in order'
+    else:
+        remedy = (
+            'its metadata "classes", a JSON list, must name the class of each channel where they are not '
+            "those of model.classes"
+        )
+    raise TeacherError(f"{wanted}: {remedy}")
+
+
+def _may_be(size: object, wanted: int) -> bool:
+    """Whether an axis of an ONNX model may have this size: open ones have a name, or none."""
+    return not isinstance(size, int) or size < 1 or size == wanted
+
+
+def _described(nodes: Sequence[Any]) -> str:
+    return ", ".join(f"{each.name} {each.shape} of {each.type}" for each in nodes)
+
+
 def _by_pixel(scores: NDArray[np.float32], *, exact: bool) -> NDArray[np.float32] | None:
     """The probabilities (1, C, h, w) of each pixel's classes, or None where the scores are logits.
 
     Up to opset 12 a Softmax over the channels is one over channels and pixels together: all probabilities of
     an image add up to 1, and each pixel's have to be divided by their sum
     (findings/softmax-of-an-old-file-is-two-operators.sh). Unless they are ``exact``, of 32 bits, most of them
-    are too small for their format, and what is left tells nothing of its pixel.
+    are too small for their format, and what is left tells nothing of its pixel. Those of a sigmoid are
+    divided where they add up to more than 1.
     """
     if not (scores >= 0).all():
         return None
@@ -187,6 +227,8 @@ def _by_pixel(scores: NDArray[np.float32], *, exact: bool) -> NDArray[np.float32
     if exact and np.isclose(sums.sum(dtype=np.float64), 1.0, atol=1e-3):
         found: NDArray[np.float32] = np.divide(scores, sums, out=np.zeros_like(scores), where=sums > 0)
         return found
+    if (scores <= 1).all() and sums.sum(dtype=np.float64) > 2.0:  # of a sigmoid for each class
+        return np.asarray(scores / np.maximum(sums, 1.0), np.float32)
     return None
 
 

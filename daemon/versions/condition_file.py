@@ -37,10 +37,17 @@ class About(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True)
 class Known:
-    """The conditions that are live, and the parent from which each condition was opened."""
+    """The conditions that are live, and the parent from which each condition was opened.
+
+    Attributes:
+        live: Names of the conditions whose statistics serve.
+        parents: The parent of each condition.
+        opened: Number of conditions that were opened until then.
+    """
 
     live: frozenset[str] = frozenset()
     parents: Mapping[str, str] = field(default_factory=dict)
+    opened: int = 0
 
     def serving(self, condition: str) -> str:
         """The condition whose statistics serve a frame of ``condition``; see ``condition_rounds.serving``."""
@@ -70,7 +77,7 @@ def known_of(live: Iterable[str], text: str) -> Known:
         return Known()
     state = decode(about_of(text).state, State)
     parents = {each.name: each.parent for each in state.conditions}
-    return Known(frozenset(live) & parents.keys(), parents)
+    return Known(frozenset(live) & parents.keys(), parents, state.opened)
 
 
 def read(directory: Path) -> Known:

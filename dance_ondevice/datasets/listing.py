@@ -109,33 +109,60 @@ def read_plain(path: Path, n_classes: int) -> NDArray[np.uint8]:
     return label
 
 
-def in_folders(images: Path, labels: Path) -> list[LabelledImage]:
+def in_folders(images: Path, labels: Path) -> tuple[list[LabelledImage], list[Path]]:
     """List the images of one folder that have a label of the same name in another, by name.
 
-    A sequence is the part of a name before its last number, and the frame is that number; each image without
-    a number is a sequence.
+    Folders below are read as well: the label of ``north/a.jpg`` is ``north/a.png``. A sequence is the part
+    of a name before its last number, and the frame is that number; each image without a number is a
+    sequence. Labels may lie among the images, or in a folder below them.
 
     Args:
         images: ``<name>.jpg`` or ``.png``.
-        labels: ``<name>.png``; images without one are left out.
+        labels: ``<name>.png``.
+
+    Returns:
+        The labelled images, and those without a label.
 
     Raises:
-        DatasetError: a folder is missing, or no image has a label.
+        DatasetError: a folder is missing, no image has a label, or two images would share one.
     """
     need_folder(images, "the images", "--images")
     need_folder(labels, "the label masks", "--labels")
-    found = []
-    for image in images_in(images, "--images"):
-        label = labels / f"{image.stem}.png"
-        if label.is_file():
-            number = _LAST_NUMBER.fullmatch(image.stem)
-            sequence, frame = (number[1], int(number[2])) if number else (image.stem, 0)
-            found.append(LabelledImage(image=image, label=label, sequence=sequence, frame=frame))
+    masks = {_key(file, labels): file for file in _images_below(labels) if file.suffix.lower() == ".png"}
+    among = labels.resolve().is_relative_to(images.resolve())
+    own = {file.resolve() for file in masks.values()} if among else set()
+    found: dict[Path, LabelledImage] = {}
+    unlabelled = []
+    for image in _images_below(images):
+        key = _key(image, images)
+        if image.resolve() in own:
+            continue
+        if key not in masks:
+            unlabelled.append(image)
+            continue
+        if key in found:
+            raise DatasetError(f"{found[key].image} and {image} would share the label {masks[key]}")
+        number = _LAST_NUMBER.fullmatch(str(key))
+        sequence, frame = (number[1], int(number[2])) if number else (str(key), 0)
+        found[key] = LabelledImage(image=image, label=masks[key], sequence=sequence, frame=frame)
     if not found:
         raise DatasetError(
             f"no image in {images} has a label: that of a.jpg is {labels / 'a.png'}, an 8-bit PNG of ids"
         )
-    return in_order(found)
+    return in_order(found.values()), unlabelled
+
+
+def _images_below(folder: Path) -> list[Path]:
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if is_image(path) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    )
+
+
+def _key(file: Path, folder: Path) -> Path:
+    """What an image and its label have in common: the path below their folders, without the suffix."""
+    return file.relative_to(folder).with_suffix("")
 
 
 def of_sequences(

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn.modules.conv import _ConvNd
 from dance_ondevice.models.channels import (
     LayerChannels,
     channels_of,
+    has_channels,
     is_channelwise,
     widths_built_with,
 )
@@ -110,8 +112,25 @@ def find_groups(model: nn.Module, scores: Scores | None = None) -> tuple[Group, 
     built_with = widths_built_with(model)
     groups = tuple(_group(joined, built_with) for joined in join(traced, importance, grouped))
     if not groups:
-        raise NotPrunable(f"{type(model).__name__} has no group of channels that could be removed")
+        raise NotPrunable(
+            f"{type(model).__name__} has no group of channels that could be removed{_hint(modules.values())}"
+        )
     return groups
+
+
+def _hint(modules: Iterable[nn.Module]) -> str:
+    """Name the layers that keep their channels, and so those of their neighbours."""
+    kept = Counter(filter(None, map(_without_rule, modules)))
+    found = ", ".join(f"{count} {kind}" for kind, count in kept.most_common(3))
+    return f"; there is no rule for its {found}" if found else ""
+
+
+def _without_rule(module: nn.Module) -> str:
+    if isinstance(module, (nn.GroupNorm, nn.LayerNorm, nn.MultiheadAttention)):
+        return type(module).__name__
+    if isinstance(module, (_ConvNd, nn.Linear)) and not has_channels(module):
+        return "layers whose weight is computed in each pass, as by weight_norm and spectral_norm"
+    return ""
 
 
 def copy_of(model: nn.Module) -> nn.Module:

@@ -315,7 +315,8 @@ def _remove(
     if not float((found - expected).abs().max()) <= _SAME * max(1.0, float(expected.abs().max())):
         raise NotPrunable(
             f"removing channels of {type(model).__name__} that nothing reads changes what it computes; it "
-            "mixes channels in a way that was not understood, such as a channel shuffle or a mean over them"
+            "mixes channels in a way that was not understood, such as a channel shuffle, a mean over them or "
+            "standardised weights"
         )
     for whole in (model, *companions):
         _cut(whole, removed)

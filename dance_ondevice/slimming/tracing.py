@@ -9,18 +9,19 @@ to what grouped convolutions and shuffles can lose.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.modules.dropout import _DropoutNd
 
 from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.channels import has_channels, is_channelwise, layer_channels
+from dance_ondevice.slimming.walking import Reached, walk
 
 #: Side of the image that a model is traced with: small, but several pixels at the deepest resolution.
 TRACE_SIDE = 4 * STRIDE
@@ -71,10 +72,10 @@ def trace(probe: nn.Module) -> list[Traced]:
         last = {module for module, node in graph.module2node.items() if not node.outputs}
         tied = _tied(probe)
         read = [
-            _read(raw, graph, names, last, moved)
-            for raw in graph.get_all_groups(root_module_types=[_ConvNd, nn.Linear])
+            _read(reached, graph, names, last, moved)
+            for reached in walk(graph)
             # Layers that share a weight are one in training; cut, they would part.
-            if not any(item.dep.target.module in tied for item in raw.items)
+            if not any(each.module in tied for each in reached)
         ]
     return [group for group in read if group is not None]
 
@@ -177,36 +178,37 @@ def forward_with_auxiliary(model: nn.Module, image: Tensor) -> Any:
 
 
 def _read(
-    raw: Any,
+    reached: Sequence[Reached],
     graph: Any,
     names: Mapping[nn.Module, str],
     last: set[Any],
     moved: Mapping[Any, int],
 ) -> Traced | None:
-    """Translate a torch-pruning group; None where it must not or cannot lose channels."""
-    root = raw[0].dep.target.module
+    """Translate what goes with a root, the first; None where it must not or cannot lose channels."""
+    root = reached[0].module
     sides: Sides = {}
     layers: dict[str, nn.Module] = {}
     columns: defaultdict[tuple[Any, int], set[int]] = defaultdict(set)
-    for item in raw.items:
-        module = item.dep.target.module
+    for each in reached:
+        module = each.module
         if isinstance(module, nn.Parameter):
             return None  # a bare parameter: its axis of channels is unknown
-        reads = has_channels(module) and graph.is_in_channel_pruning_fn(item.dep.handler)
+        reads = has_channels(module) and graph.is_in_channel_pruning_fn(each.handler)
         if module in last and (not reads or is_channelwise(module)):
             return None  # the model's output
         if module in moved:
-            for channel, origin in zip(item.idxs, item.root_idxs, strict=True):
-                columns[module, channel // moved[module]].add(origin)
+            for channel, origin in each.channels.items():
+                if origin is not None:
+                    columns[module, channel // moved[module]].add(origin)
         if module not in names or (isinstance(module, nn.PReLU) and module.num_parameters == 1):
             continue  # an operation without its own channels
         if not has_channels(module) or (isinstance(module, _ConvTransposeNd) and module.groups > 1):
             return None
-        writes = is_channelwise(module) or graph.is_out_channel_pruning_fn(item.dep.handler)
+        writes = is_channelwise(module) or graph.is_out_channel_pruning_fn(each.handler)
         layers[names[module]] = module
         channels = sides.setdefault((names[module], "out" if writes else "in"), {})
         width = layer_channels(module)[writes]
-        for channel, origin in zip(item.idxs, item.root_idxs, strict=True):
+        for channel, origin in each.channels.items():
             if origin is None or channel >= width:
                 return None  # torch-pruning could not trace the channel back, or not to one that there is
             channels.setdefault(origin, set()).add(channel)

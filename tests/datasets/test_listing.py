@@ -14,7 +14,7 @@ def test_what_macos_writes_beside_each_file_is_no_image(tmp_path: Path) -> None:
         folder.mkdir()
         for name in ("a1", "._a1", ".a2"):
             (folder / f"{name}{ending}").touch()
-    assert [item.image.name for item in in_folders(images, labels)] == ["a1.JPG"]
+    assert [item.image.name for item in in_folders(images, labels)[0]] == ["a1.JPG"]
     for name in ("d012_024541.jpg", "._d012_024541.jpg"):
         (tmp_path / name).touch()
     assert is_flat(tmp_path)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from dance_ondevice.models.channels import channels_of, layer_channels
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import logits
+from dance_ondevice.slimming import walking
 from dance_ondevice.slimming.groups import NotPrunable
 from dance_ondevice.slimming.slim import slim
 
@@ -158,6 +159,26 @@ def test_channels_that_are_mixed_without_a_layer_are_refused_and_the_model_stays
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def test_channels_that_go_with_too_many_others_stay_while_others_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trace that misreads an operation would find ever more of them, without end."""
+    widths = ((3, 48), (48, 8), (8, 8), (8, 5))
+    model = nn.Sequential(*(nn.Conv2d(*sides, 3, padding=1) for sides in widths))
+    monkeypatch.setattr(walking, "MOST_OF_ROOT", 48)
+    assert_sound(model, slim_to(model, 0.8, round_to=1))
+    assert [layer.out_channels for layer in model] == [48, model[1].out_channels, model[2].out_channels, 5]
+    assert model[1].out_channels < 8
+    monkeypatch.setattr(walking, "MOST", 50)
+    with pytest.raises(NotPrunable, match="more others than can be followed"):
+        slim_to(model, 0.5)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated:FutureWarning")
+def test_layers_without_a_rule_are_named_where_they_leave_nothing_to_slim() -> None:
+    model = nn.Sequential(nn.utils.weight_norm(nn.Conv2d(3, 16, 1)), nn.GroupNorm(4, 16), nn.Conv2d(16, 5, 1))
+    with pytest.raises(NotPrunable, match=r"no rule for its 1 layers .* by weight_norm .* 1 GroupNorm"):
+        slim_to(model, 0.5)
+
+
 def test_the_same_net_without_a_shuffle_is_slimmed() -> None:
     torch.manual_seed(0)
     model = Shuffled(shuffle=False).eval()
@@ -232,6 +253,32 @@ def test_around_a_sub_pixel_layer_all_is_slimmed_but_what_it_moves(after: nn.Mod
     assert count_macs(model, 64, 64) < before
     assert model.down[0].out_channels == 128
     assert model(torch.rand(1, 3, 64, 64)).shape == (1, 4, 64, 64)
+
+
+class NonLocal(nn.Module):
+    """Attention between pixels, made of convolutions and views that a trace takes for views of channels."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key = nn.Conv2d(width, width // 8, 1), nn.Conv2d(width, width // 8, 1)
+        self.value = nn.Conv2d(width, width, 1)
+        self.share = nn.Parameter(torch.ones(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        query, key, value = (layer(x).view(n, -1, h * w) for layer in (self.query, self.key, self.value))
+        weights = torch.bmm(query.permute(0, 2, 1), key).softmax(dim=-1)
+        return self.share * torch.bmm(value, weights.permute(0, 2, 1)).view(n, c, h, w) + x
+
+
+def test_around_attention_of_convolutions_the_rest_is_slimmed() -> None:
+    torch.manual_seed(0)
+    layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, stride=4, padding=1)]
+    for _ in range(3):
+        layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), NonLocal(64)]
+    layers += [nn.Conv2d(64, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 5, 1)]
+    model = nn.Sequential(*layers)
+    assert_sound(model, slim_to(model, 0.9))
 
 
 class JoinsInTraining(nn.Module):

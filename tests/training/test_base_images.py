@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
+from palette_png import palette_png
 
 from dance_ondevice.benchmarks import indicators
 from dance_ondevice.daemon.cli import main
@@ -18,7 +20,7 @@ from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.codec import decode_label, encode_jpeg, encode_png
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.models.card import read_card
-from dance_ondevice.training.base_images import HELD_OUT, from_dataset, from_folders
+from dance_ondevice.training.base_images import HELD_OUT, BaseImages, from_dataset, from_folders
 
 pytestmark = pytest.mark.slow
 
@@ -109,24 +111,72 @@ def own(tmp_path: Path) -> Callable[..., tuple[Path, Path]]:
     return make
 
 
+def taken(images: Path, labels: Path, hold_out: float) -> BaseImages:
+    return from_folders(images, labels, ("x", "y"), hold_out, folder=images.parent)
+
+
 def test_own_images_are_held_out_by_name_and_number(own: Callable[..., tuple[Path, Path]]) -> None:
     images, labels = own(b_10=0, b_9=1, a_1=0, a_2=IGNORE, unlabelled=None)
 
-    found = from_folders(images, labels, ("x", "y"), hold_out=0.25)
+    found = taken(images, labels, hold_out=0.25)
 
     assert [sample.image.stem for sample in found.train] == ["a_1", "a_2", "b_9"]
     assert [sample.label.name for sample in found.validation[HELD_OUT]] == ["b_10.png"]
-    assert from_folders(images, labels, ("x", "y"), hold_out=0.0).validation == {}
+    assert taken(images, labels, hold_out=0.0).validation == {}
+    assert found.notes == (f"1 of 5 images have no label and are left out, such as {images}/unlabelled.jpg",)
+
+
+def test_folders_below_and_one_folder_for_both_are_read(own: Callable[..., tuple[Path, Path]]) -> None:
+    images, labels = own(a_1=0, a_2=1)
+    for folder in (images, labels):
+        for file in [*folder.iterdir()]:
+            (folder / "north").mkdir(exist_ok=True)
+            shutil.copy(file, folder / "north" / file.name)
+    (labels / "a_1.png").rename(labels / "a_1.PNG")
+    found = taken(images, labels, hold_out=0.0)
+    assert [sample.label.relative_to(labels) for sample in found.train] == [
+        Path(name) for name in ("a_1.PNG", "a_2.png", "north/a_1.png", "north/a_2.png")
+    ]
+    for label in (labels / "north").iterdir():
+        shutil.copy(label, images / "north")
+    both = taken(images / "north", images / "north", hold_out=0.0)
+    assert [sample.image.name for sample in both.train] == ["a_1.jpg", "a_2.jpg"]
+    with pytest.raises(DatasetError, match=r"a_1\.jpg and .*/a_1\.png would share the label .*/a_1\.png"):
+        taken(images / "north", labels / "north", hold_out=0.0)
+
+
+def test_labels_of_other_kinds_are_copied_as_ids_or_named(own: Callable[..., tuple[Path, Path]]) -> None:
+    images, labels = own(a_1=0, a_2=1, a_3=0)
+    ids = np.zeros((HEIGHT, WIDTH), np.uint8)
+    ids[:, 2:] = 1
+    (labels / "a_1.png").write_bytes(palette_png(ids, [(0, 0, 0), (128, 0, 0)]))
+    (labels / "a_2.png").write_bytes(encode_png(np.dstack([ids] * 3)))
+    found = taken(images, labels, hold_out=0.0)
+    for sample in found.train[:2]:
+        assert (decode_label(sample.label.read_bytes()) == ids).all()
+    (labels / "a_2.png").write_bytes(encode_png(np.dstack([ids, ids, 7 * ids])))
+    with pytest.raises(DatasetError, match=r"a_2\.png: its pixels are colours"):
+        taken(images, labels, hold_out=0.0)
+
+
+def test_labels_of_one_class_alone_are_told(own: Callable[..., tuple[Path, Path]]) -> None:
+    images, labels = own(a_1=0)
+    told = "no label shows y: nothing is learnt of that"
+    assert taken(images, labels, hold_out=0.0).notes == (told,)
+    drawn = IGNORE * np.eye(HEIGHT, WIDTH, dtype=np.uint8)
+    (labels / "a_1.png").write_bytes(encode_png(drawn))
+    with pytest.raises(DatasetError, match="hold 0 and 255 alone"):
+        taken(images, labels, hold_out=0.0)
 
 
 def test_a_label_that_cannot_be_used_is_named_with_the_classes(own: Callable[..., tuple[Path, Path]]) -> None:
     images, labels = own(a_1=0, a_2=2)
 
     with pytest.raises(DatasetError, match=r"a_2\.png: .*ids 2 .*; the classes are 0 x, 1 y"):
-        from_folders(images, labels, ("x", "y"), hold_out=0.2)
+        taken(images, labels, hold_out=0.2)
     (labels / "a_2.png").write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"a_2\.png"):
-        from_folders(images, labels, ("x", "y"), hold_out=0.2)
+        taken(images, labels, hold_out=0.2)
 
 
 def test_a_label_of_other_proportions_is_refused(own: Callable[..., tuple[Path, Path]]) -> None:
@@ -134,24 +184,24 @@ def test_a_label_of_other_proportions_is_refused(own: Callable[..., tuple[Path, 
     images, labels = own(a_1=0, a_2=1)
     reduced = np.zeros((-(-HEIGHT // 3), -(-WIDTH // 3)), np.uint8)
     (labels / "a_2.png").write_bytes(encode_png(reduced))
-    assert len(from_folders(images, labels, ("x", "y"), hold_out=0.0).train) == 2
+    assert len(taken(images, labels, hold_out=0.0).train) == 2
     (labels / "a_2.png").write_bytes(encode_png(np.zeros((HEIGHT, WIDTH + 4), np.uint8)))
     sizes = f"{WIDTH + 4}x{HEIGHT} pixels, its image {WIDTH}x{HEIGHT}"
     with pytest.raises(DatasetError, match=rf"a_2\.png is {sizes}"):
-        from_folders(images, labels, ("x", "y"), hold_out=0.2)
+        taken(images, labels, hold_out=0.2)
     (labels / "a_2.png").write_bytes(encode_png(np.zeros((HEIGHT, WIDTH), np.uint8)))
     (images / "a_2.jpg").write_bytes(b"no image")
     with pytest.raises(DatasetError, match=r"images/a_2\.jpg: "):
-        from_folders(images, labels, ("x", "y"), hold_out=0.2)
+        taken(images, labels, hold_out=0.2)
 
 
 def test_folders_without_pairs_say_how_names_go_together(own: Callable[..., tuple[Path, Path]]) -> None:
     images, labels = own(a_1=None)
 
     with pytest.raises(DatasetError, match=r"no image in .*/images has a label: that of a\.jpg is .*/a\.png"):
-        from_folders(images, labels, ("x", "y"), hold_out=0.2)
+        taken(images, labels, hold_out=0.2)
     with pytest.raises(DatasetError, match=r"no folder .*/none"):
-        from_folders(images.with_name("none"), labels, ("x", "y"), hold_out=0.2)
+        taken(images.with_name("none"), labels, hold_out=0.2)
 
 
 def run(*arguments: object) -> Result:

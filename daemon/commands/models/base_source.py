@@ -94,14 +94,19 @@ def configured(ctx: click.Context, model: Model, config_path: Path | None) -> Mo
     )
 
 
-def own_images(images: Path, labels: Path, model: Model, hold_out: float) -> BaseImages:
-    """The images of a user's own folders."""
+def own_images(images: Path, labels: Path, model: Model, hold_out: float, folder: Path) -> BaseImages:
+    """The images of a user's own folders; copies of labels that training cannot read go into ``folder``."""
     from dance_ondevice.training.base_images import from_folders
 
     try:
-        return from_folders(images, labels, model.classes, hold_out)
+        found = from_folders(images, labels, model.classes, hold_out, folder=folder)
     except DatasetError as error:
         raise click.UsageError(str(error)) from error
+    except OSError as error:
+        raise WorkFailed(str(error)) from error
+    for note in found.notes:
+        click.echo(f"warning: {note}", err=True)
+    return found
 
 
 def of_dataset(

@@ -67,7 +67,7 @@ def _path(*names: str, **extra: Any) -> Callable[..., Any]:
 @_list("--split", "splits", default="train", show_default=True, help="Data sets: train on these splits.")
 @_list("--sequences", default="", help="Data sets: train on these sequences alone.")
 @_path("--images", exists=True, help="Your own images: a.jpg, b.png and so on.")
-@_path("--labels", exists=True, help="Their labels: a.png, b.png and so on, 8-bit class ids, 255 = ignore.")
+@_path("--labels", exists=True, help="Their labels: a.png and so on, ids in grey or a palette, 255 = ignore.")
 @config_option
 @click.option(
     "--hold-out",
@@ -211,7 +211,7 @@ def pretrain(
             model = configured(ctx, model, config_path)
             assert images is not None
             assert labels is not None
-            found = own_images(images, labels, model, hold_out)
+            found = own_images(images, labels, model, hold_out, folder)
         else:
             opened, found = of_dataset(
                 kind,

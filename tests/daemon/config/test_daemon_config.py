@@ -198,6 +198,7 @@ def test_deep_nesting_is_a_problem_and_no_crash(site: Path):
         ("[model]\narchitecture = 'unet'", "model.architecture"),
         ("[model]\nfactory = 'package.module'", "model.factory"),
         ("[model]\nweights = 'missing/'", "model.weights"),
+        ("[labels]\nteacher = 'site.toml'", "labels.teacher"),
         ("[data_slimming]\nscales = []", "data_slimming.scales"),
         ("[data_slimming]\nscales = [1.0, 1.0]", "data_slimming.scales"),
         ("[data_slimming]\nscales = [2.0]", "data_slimming.scales"),

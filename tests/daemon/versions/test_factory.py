@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from dance_ondevice.daemon.config.load import ConfigError
 from dance_ondevice.daemon.config.sections import Config, Model
 from dance_ondevice.daemon.config.user_code import find_code
 from dance_ondevice.daemon.system.state import StatePaths
-from dance_ondevice.daemon.versions import first_model
+from dance_ondevice.daemon.versions import factory, first_model
 from dance_ondevice.daemon.versions.versions import Versions
 
 GOOD = """
@@ -98,6 +99,38 @@ def test_a_model_that_rounds_cannot_train_may_be_a_teacher(
     result = CliRunner().invoke(main, ["config", "check", "--config", str(file)])
 
     assert (result.exit_code, "in training mode" in result.output) == (status, bool(status))
+
+
+@pytest.mark.parametrize("where", ["live", "weights", "another"])
+def test_a_model_that_rounds_cannot_train_is_warned_of_where_a_start_takes_it(
+    where: str, site: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = f"ends_in_a_sigmoid_{where}"
+    source = "from torch import nn\ndef make(n): return nn.Sequential(nn.Conv2d(3, n, 1), nn.Sigmoid())"
+    file = site(name, source)
+    version = tmp_path / "state" / "models" / "v0001"
+    version.mkdir(parents=True)
+    (version / "model.safetensors").write_bytes(b"")
+    card = {"factory": f"{name}:make" if where != "another" else "tiny:make"}
+    (version / "card.json").write_text(json.dumps(card))
+    if where == "weights":
+        file.write_text(f'{file.read_text()}weights = "{version}"\n')
+    else:
+        (version.parent / "live.json").write_text('{"version": "v0001"}')
+
+    result = CliRunner().invoke(
+        main, ["config", "check", "--config", str(file), "--state-dir", str(version.parents[1])]
+    )
+
+    assert "leave its softmax (or sigmoid) out" in result.output
+    if where == "another":
+        assert result.exit_code == 78
+        return
+    assert result.exit_code == 0
+    words = "model.factory: rounds will fail or learn next to nothing: "
+    assert f"warning: {words}" in result.output
+    factory.main([f"{name}:make", "3"])  # as a start calls it
+    assert capsys.readouterr().out.startswith(f"\x1e\x1e{words}")
 
 
 def test_a_module_is_found_beside_the_configuration_from_anywhere(

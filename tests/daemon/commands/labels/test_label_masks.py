@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from label_imports import (
     rows,
 )
 from numpy.typing import NDArray
+from palette_png import palette_png
 from tool_scene import NAMES, truth
 
 from dance_ondevice.daemon.commands.samples import labels as command
@@ -27,28 +27,6 @@ from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.images.codec import encode_png
 
 TOOLS = Path(__file__).parents[3] / "label_formats" / "fixtures"
-
-
-def palette_png(mask: NDArray[np.uint8], colours: Iterable[tuple[int, int, int]], bits: int = 8) -> bytes:
-    """A palette PNG, which OpenCV does not write."""
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    height, width = mask.shape
-    spread = np.unpackbits(mask[..., None], axis=2)[..., 8 - bits :].reshape(height, width * bits)
-    lines = b"".join(b"\0" + np.packbits(line).tobytes() for line in spread)
-    return b"".join(
-        [
-            b"\x89PNG\r\n\x1a\n",
-            chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, bits, 3, 0, 0, 0)),
-            chunk(b"PLTE", bytes(value for colour in colours for value in colour)),
-            chunk(b"IDAT", zlib.compress(lines)),
-            chunk(b"IEND", b""),
-        ]
-    )
 
 
 def grey_palette(count: int) -> list[tuple[int, int, int]]:
