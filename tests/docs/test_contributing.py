@@ -113,3 +113,5 @@ def test_a_finding_has_the_form_that_the_page_asks_for(file: Path) -> None:
     assert packages
     for name in (word for line in packages for word in re.findall(r"'([^']+)'|(\b[a-z][\w-]+==\S+)", line)):
         assert re.search(r"==\d", "".join(name)), name
+    for name in re.findall(r"npm install [^'\n]*'([^'\n]+)'", text):
+        assert re.search(r"@\d", name), name
