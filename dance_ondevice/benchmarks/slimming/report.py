@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from dance_ondevice.benchmarks.slimming.plan import Plan, Point, Trained
+from dance_ondevice.benchmarks.slimming.recipes import Setting
 
 DENSE = "dense"
-#: Data on which the recipes were chosen.
-CHOSEN_ON = "camvid, val and test"
+#: Data on which DANCE+ was chosen, by setting.
+CHOSEN_ON: Mapping[Setting, str] = {"scratch": "camvid, val and test", "finetune": "camvid, parts of train"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +67,7 @@ class SlimmingReport:
         epochs: Epochs of dense where it was trained, else the most of any variant.
         size: (height, width) that images were fitted to.
         init: "BASE" if the training started from a model, else "".
-        chosen_on: Data on which the recipes were chosen; scores on these are not of unseen images.
+        chosen_on: Data on which DANCE+ was chosen; scores on these are not of unseen images.
         variants: Reports by variant.
         left_out: Variants that cannot be trained with this model -> the reason.
     """
@@ -131,7 +132,7 @@ def make_report(
         precision=plan.precision,
         size=plan.size,
         init="BASE" if plan.init else "",
-        chosen_on=CHOSEN_ON,
+        chosen_on=CHOSEN_ON[plan.setting],
         variants=variants,
         left_out=dict(left_out or {}),
     )
