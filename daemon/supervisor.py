@@ -312,7 +312,7 @@ class Supervisor:
                 masks=self._masks(core),
                 instruments=core.instruments,
                 threads=cores.usable(config.inference.threads),
-                engine=config.inference.engine,
+                engine=config.inference.serves_by,
                 device=config.inference.device,
                 estimation=Estimation(
                     self.paths.models / ".estimation",

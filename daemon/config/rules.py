@@ -338,8 +338,8 @@ RULES: Mapping[str, Rule] = {
     "inference.engine": Rule(
         "What runs the model: auto is the one of onnxruntime (the extra onnx) and OpenVINO (the extra "
         "openvino) that takes the least CPU time on this board and agrees with the model; torch where "
-        "neither does, for some 250 MB of memory.",
-        *one_of("auto", "torch", "onnxruntime", "openvino"),
+        "neither does, for some 250 MB of memory. executorch is taken as auto, with a warning.",
+        *one_of("auto", "torch", "onnxruntime", "openvino", "executorch"),
     ),
     "inference.device": Rule(
         "Where the model runs: auto is an NVIDIA GPU if the installed onnxruntime can use one (its package "

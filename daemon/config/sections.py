@@ -142,10 +142,15 @@ class Inference(msgspec.Struct, frozen=True, kw_only=True):
 
     enabled: bool = True
     publish: str = "tcp://127.0.0.1:5556"
-    engine: Literal["auto", "torch", "onnxruntime", "openvino"] = "auto"
+    engine: Literal["auto", "torch", "onnxruntime", "openvino", "executorch"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = 0
     reuse: bool = False
+
+    @property
+    def serves_by(self) -> Literal["auto", "torch", "onnxruntime", "openvino"]:
+        """The engine to serve by: ExecuTorch's runtime would bring torch into the daemon, so it is none."""
+        return "auto" if self.engine == "executorch" else self.engine
 
 
 class Conditions(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,3 +16,9 @@ def warnings(config: Config) -> Iterator[str]:
     ):
         if said := cores.warning(key, threads):
             yield said
+    if config.inference.engine == "executorch":
+        yield (
+            "inference.engine: executorch serves no masks, as its runtime for Python needs torch in the daemon, "
+            "which takes more memory than it saves; auto is taken. models export --format executorch writes "
+            "files for other programs"
+        )

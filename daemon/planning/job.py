@@ -170,7 +170,7 @@ def counted_at(config: Config, live: Path) -> tuple[int, int]:
 
 def _wants_graph(config: Config) -> bool:
     """Whether the daemon may serve the candidate with another engine than torch."""
-    return config.inference.enabled and engine_graph.any_engine(config.inference.engine)
+    return config.inference.enabled and engine_graph.any_engine(config.inference.serves_by)
 
 
 def _own_copy(file: Path, folder: Path) -> str:

@@ -160,7 +160,14 @@ def test_what_uses_a_value_works_at_both_ends_of_its_range(tmp_path: Path, key: 
     # Threads: never more than there are cores, which is said.
     for threads in (config.inference.threads, training.threads):
         assert 1 <= cores.usable(threads) <= cores.cores()
-    assert bool(list(warnings(config))) == (max(config.inference.threads, training.threads) > cores.cores())
+    said = [each for each in warnings(config) if "executorch" not in each]
+    assert bool(said) == (max(config.inference.threads, training.threads) > cores.cores())
+
+
+def test_an_engine_that_serves_no_masks_is_taken_as_auto(tmp_path: Path) -> None:
+    config = configured(tmp_path, "inference.engine", "executorch")
+    assert config.inference.serves_by == "auto"
+    assert any("executorch serves no masks" in each for each in warnings(config))
 
 
 @pytest.mark.parametrize(("key", "value"), BEYOND)
