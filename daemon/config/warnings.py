@@ -18,7 +18,7 @@ def warnings(config: Config) -> Iterator[str]:
             yield said
     if config.inference.engine == "executorch":
         yield (
-            "inference.engine: executorch serves no masks, as its runtime for Python needs torch in the daemon, "
-            "which takes more memory than it saves; auto is taken. models export --format executorch writes "
+            "inference.engine: executorch serves no masks, as its Python runtime needs torch in the daemon "
+            "and so takes more memory than it saves; auto is taken. models export --format executorch writes "
             "files for other programs"
         )
