@@ -318,9 +318,17 @@ _PAINTERS: Mapping[str, Callable[[Mapping[str, Any], tuple[int, int]], Paint]] =
 def _annotation(task: Mapping[str, Any]) -> Mapping[str, Any] | None:
     valid = _valid(task)
     # Whoever submits without drawing takes nobody's drawing away.
-    drawn = [each for each in valid if each.get("result")] or valid
+    drawn = [each for each in valid if _draws(each.get("result"))] or valid
     chosen = [each for each in valid if each.get("ground_truth")] or drawn
     return chosen[-1] if chosen else None
+
+
+def _draws(results: object) -> bool:
+    """Whether a drawing is among the results of an annotation, and not choices, points or texts alone."""
+    if not isinstance(results, list):
+        return bool(results)  # refused, where it is read
+    kinds = (str(each.get("type")) if isinstance(each, Mapping) else "" for each in results)
+    return any(kind not in _NO_DRAWINGS and kind not in _FLAT and kind != "labels" for kind in kinds)
 
 
 def _valid(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:

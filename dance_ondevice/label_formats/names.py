@@ -50,10 +50,10 @@ _NO_NUMBER = re.compile(
     re.IGNORECASE,
 )
 #: Ends of names of pictures that were made from another one: mirrored, turned or cut, with or without a short
-#: number. A longer one is a frame's, of a recording that is called so.
+#: number or two. A longer one is a frame's, of a recording that is called so; a crop also grows in fields.
 _MADE = re.compile(
     r"[_.\- ](?:aug(?:mented|mentation)?|[hv]?[_-]?flip(?:ped)?(?:[_-]?(?:lr|ud|[xyhv]))?|mirror(?:ed)?"
-    r"|rot(?:90|180|270)|rotated?|crop(?:ped)?)(?:[_.\- ]?\d{1,3})*\Z",
+    r"|rot(?:90|180|270)|rotated?|cropped)(?:[_.\- ]?\d{1,3}(?:[_.\- ]\d{1,3})?)?\Z|[_.\- ]crop\Z",
     re.IGNORECASE,
 )
 #: What MATLAB calls masks, in the order of its own list, from 1.

@@ -101,8 +101,8 @@ def from_folders(
 
     Raises:
         DatasetError: A folder is missing, no image has a label, a label cannot be used or has other
-            proportions than its image, an image cannot be read, no class but the first is in any label, or no
-            image is left to train on.
+            proportions than its image, an image cannot be read, the labels hold 0 and 255 alone, or no image
+            is left to train on.
         OSError: A label cannot be copied.
     """
     found, unlabelled = in_folders(images, labels)

@@ -139,6 +139,11 @@ def test_a_name_counts_as_it_is_before_anything_is_cut(name: str, expected: list
         ("clip_000002_hflip.png", None),
         ("clip_000002_aug_1.png", None),
         ("clip_000002_rot90.png", None),
+        ("clip_000002_flip_1_2.png", None),
+        ("clip_000002_cropped_1.png", None),
+        ("day_flip_000012.png", 12),
+        ("day_crop_0012.png", 12),
+        ("wheat_crop_12.png", 12),
         ("mirror_000002.png", 2),  # a camera, or a recording, that is called so
         ("Label_2.png", None),  # MATLAB's second mask, of whatever image
     ],

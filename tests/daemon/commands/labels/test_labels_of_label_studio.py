@@ -181,7 +181,9 @@ def test_points_that_a_model_drew_by_cost_the_drawing_nothing(
         {"type": "labels", "id": "b", "value": {**point, "labels": ["pedestrian"]}},
     ]
     both = task(f"{ids[0]}.jpg", *results, polygon())
-    both["annotations"].append({"result": []})  # somebody else's, who drew nothing
+    # Of others, who drew nothing.
+    choice = {"type": "choices", "id": "c", "value": {"choices": ["sharp"]}}
+    both["annotations"] += [{"result": []}, {"result": [choice, *results]}]
     answer = bring(write(folder / "a.json", [both, task(f"{ids[1]}.jpg", *results)]), code=1)
     assert [each["action"] for each in answer["results"]] == ["refused", "new"]
     assert "only points" in answer["results"][0]["error"]
