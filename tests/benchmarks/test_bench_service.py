@@ -101,7 +101,7 @@ def test_two_builds_are_measured_by_their_own_counters(
     assert race["name"] == "at 0.5"
     assert report["ingest"]["kept_cpu_ratio"] == {"0.5": race["kept_cpu_ratio"]}
     assert race["here"]["kept_share"] == race["there"]["kept_share"] == 1
-    assert race["loop"]["cpu_ms"] > 0
+    assert race["loop"]["frames_per_second"] > 0  # its frames may take less than a tick of the CPU clock
     assert "a driving camera" in tables.render(tmp_path)
     assert out.with_suffix(".svg").is_file()
 
