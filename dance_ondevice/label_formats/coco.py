@@ -68,6 +68,7 @@ def read_coco(document: object) -> Export:
     images = _by_id(document["images"], "image")
     drawn: dict[object, list[Mapping[str, Any]]] = {}
     fractions = _in_fractions(_objects(document["annotations"], "annotation"))
+    between = not fractions and _between_pixels(_objects(document["annotations"], "annotation"))
     unlisted: list[object] = []
     for annotation in _objects(document["annotations"], "annotation"):
         if "segments_info" in annotation:
@@ -95,7 +96,9 @@ def read_coco(document: object) -> Export:
                 raise FormatError("it has no file name")
             width, height = check_size(image.get("width"), image.get("height"))
             unit = (width, height) if fractions else (1, 1)
-            regions = tuple(_region(each, categories, (height, width), unit) for each in drawn.get(key, ()))
+            regions = tuple(
+                _region(each, categories, (height, width), unit, between) for each in drawn.get(key, ())
+            )
         except FormatError as error:
             refused.append(Refused(name or f"image {key}", str(error)))
         else:
@@ -111,6 +114,7 @@ def _region(
     categories: Mapping[object, Mapping[str, Any]],
     size: tuple[int, int],
     unit: tuple[int, int],
+    between: bool,
 ) -> Region:
     key = _key(annotation.get("category_id"))
     category = categories.get(key) if isinstance(key, (int, str)) else None
@@ -121,6 +125,8 @@ def _region(
         rings = [_ring(numbers, unit) for numbers in _listed(shape)]
         # A ring of one or two points has no area, and tools write such beside others.
         rings = [ring for ring in rings if len(ring) > 2] or rings
+        if between:
+            return Region(name, polygons([[_from_middles(x, y) for x, y in ring] for ring in rings]))
         area = annotation.get("area")
         if isinstance(area, (int, float)):
             area *= unit[0] * unit[1]
@@ -179,6 +185,35 @@ def _in_fractions(annotations: list[Mapping[str, Any]]) -> bool:
         for ring in rings
         for number in ring
     )
+
+
+def _between_pixels(annotations: list[Mapping[str, Any]]) -> bool:
+    """Return whether each corner of all outlines lies in the middle between two neighbouring pixels.
+
+    Programs that trace masks by marching squares (FiftyOne, pycococreator) write the numbers of pixels where
+    COCO has the lines between them, rings of holes among them, and FiftyOne the box's area. One coordinate is
+    whole and one a half; in the first row or column -0.5 may stand as 0.
+    """
+    shapes = [shape for each in annotations if isinstance(shape := each.get("segmentation"), list) and shape]
+    across = down = False
+    for numbers in (ring for shape in shapes for ring in _listed(shape)):
+        if not isinstance(numbers, list) or not all(isinstance(n, (int, float)) for n in numbers):
+            return False
+        for x, y in zip(numbers[::2], numbers[1::2], strict=False):
+            if x % 1 == 0.5 and y % 1 == 0:
+                across = True
+            elif x % 1 == 0 and y % 1 == 0.5:
+                down = True
+            elif x % 1 or y % 1 or (x and y):
+                return False
+    return across and down
+
+
+def _from_middles(x: float, y: float) -> tuple[float, float]:
+    """Return the place of a corner between two pixels, which is told in numbers of pixels."""
+    if x % 1 == 0 and y % 1 == 0:  # -0.5, written as 0
+        return (x + 0.5 if x else 0.0), (y + 0.5 if y else 0.0)
+    return x + 0.5, y + 0.5
 
 
 def _listed(shape: list[Any]) -> list[Any]:
