@@ -105,8 +105,11 @@ def read_coco(document: object) -> Export:
             given = str(image.get("file_name", ""))
             found.append(Annotated(image=name, given=given, width=width, height=height, regions=regions))
     # Who picks some images out of an export often leaves the annotations of all others in.
-    notes = (f"{len(unlisted)} annotations are for images that are not listed",) if unlisted else ()
-    return Export(tuple(found), tuple(refused), tuple(undrawn), notes)
+    notes = [f"{len(unlisted)} annotations are for images that are not listed"] if unlisted else []
+    info = document.get("info")
+    if isinstance(info, Mapping) and info.get("description") == "coco from ISAT":
+        notes.append("ISAT's COCO lacks the layers: what lies on top is chance; take its Pascal VOC masks")
+    return Export(tuple(found), tuple(refused), tuple(undrawn), tuple(notes))
 
 
 def _region(

@@ -45,3 +45,10 @@ def test_other_outlines_beside_them_say_that_corners_lie_between_pixels() -> Non
     mask = painted((1, [OUTER, HOLE], 25.0), (2, [other], 3.0))
     assert mask[2, 2] == 1
     np.testing.assert_array_equal(mask[5], [255] * 5 + [2] * 3)
+
+
+def test_a_coco_without_layers_is_told() -> None:
+    document: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+    assert read_coco(document).notes == read_coco({**document, "info": {"description": "mine"}}).notes == ()
+    (note,) = read_coco({**document, "info": {"description": "coco from ISAT"}}).notes
+    assert "layers" in note
