@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # transformers 5.24.0: image processors of segmentation networks take `segmentation_maps` beside the images and bring both to one size. The
-# networks' classes are numbers, and those of Segformer, MobileViT and MobileNetV2 take the nearest pixel for them. BEiT's (UPerNet's) and DPT's
+# networks' classes are numbers, and those of Segformer, MobileViT and MobileNetV2 take the nearest pixel for them. BEiT's and DPT's
 # pass the ids through the filter of the image, bicubic: along each edge between two classes stand ids that nobody drew, those between the two
 # and, as the filter overshoots, beyond; around what is ignored, 255, dozens. They are in range, so that the loss takes them. With
 # `do_reduce_labels` the array that was handed over is changed as well: its 0 is 255 afterwards, for whoever reads it next.
