@@ -30,12 +30,14 @@ from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.runtime import devices
+from dance_ondevice.runtime.heap import keep_freed
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
     lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
+    keep_freed()
     events = open_events()
     requests = ParentRequests()
     requests.listen()

@@ -23,7 +23,8 @@ SIDES = [1, 3, "height", "width"]
 nodes, values = [], []
 for layer, (have, get) in enumerate([(3, 32), (32, 32), (32, 3)]):
     weight = np.full((get, have, 1, 1), 0.01, np.float32)
-    values.append(helper.make_tensor(f"w{layer}", TensorProto.FLOAT, weight.shape, weight.tobytes(), raw=True))
+    bytes_ = weight.tobytes()
+    values.append(helper.make_tensor(f"w{layer}", TensorProto.FLOAT, weight.shape, bytes_, raw=True))
     ends = ("image" if layer == 0 else f"x{layer}", "scores" if layer == 2 else f"x{layer + 1}")
     nodes.append(helper.make_node("Conv", [ends[0], f"w{layer}"], [ends[1]]))
 ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, SIDES) for name in ("image", "scores")]

@@ -46,6 +46,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.models.forward import logits, to_tensor
 from dance_ondevice.policies.rounds.network_slimming import branch_shares, branch_to_remove
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
+from dance_ondevice.runtime.heap import keep_freed
 from dance_ondevice.slimming.importance import TaylorImportance, branch_scores
 from dance_ondevice.training.batches import TrainingSample, image_size, read_image, read_label
 from dance_ondevice.training.cooptimisation import CoTrainer
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str]) -> int:
     if plan.trained_file(variant).is_file():
         return 0
     folder.mkdir(parents=True, exist_ok=True)
+    keep_freed()
     torch.manual_seed(plan.seed)
     run = _Run(plan, variant)
     source = run.recipe.trained_as
