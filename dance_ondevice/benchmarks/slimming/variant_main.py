@@ -38,6 +38,7 @@ from dance_ondevice.energy.reading import Meter
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import Matrix, iou_per_class, miou
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.images.masks import inference_size
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.branches import contexts_of, removable_branches, removed_branches
 from dance_ondevice.models.card import ModelCard
@@ -222,9 +223,7 @@ class _Run:
         """Share of each scale among the evaluated images, and the mean MACs of inferring one of them."""
         everything = [sample for samples in self.evaluated.values() for sample in samples]
         scales = [sample.scale for sample in everything]
-        sizes = [
-            tuple(max(1, round(side * sample.scale)) for side in image_size(sample)) for sample in everything
-        ]
+        sizes = [inference_size(image_size(sample), sample.scale) for sample in everything]
         macs = {size: count_macs(model, *size) for size in set(sizes)}
         shares = {f"{s:g}": scales.count(s) / len(scales) for s in sorted(set(scales))}
         return shares, round(sum(macs[size] for size in sizes) / len(sizes))
