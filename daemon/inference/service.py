@@ -25,13 +25,14 @@ from dance_ondevice.daemon.inference.reuse import Mask, MaskMemory
 from dance_ondevice.daemon.inference.slots import DeviceChoice, ModelSlot, load_slot
 from dance_ondevice.daemon.ingest.last_seen import LastSeen, Segmented
 from dance_ondevice.daemon.ingest.mailbox import LatestFrames, PendingFrame
-from dance_ondevice.daemon.ingest.pixels import decode_again, resize
+from dance_ondevice.daemon.ingest.pixels import decode_again
 from dance_ondevice.daemon.metrics.instruments import Instruments
 from dance_ondevice.daemon.store.notes import SampleNotes
 from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.headers import ImageError
+from dance_ondevice.images.masks import inference_size
 from dance_ondevice.models.card import CheckpointError
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.runtime.engine_table import EngineChoice
@@ -360,5 +361,6 @@ def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tu
         image: npt.NDArray[np.uint8] = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
     else:
         image = frame.pixels if frame.pixels is not None else decode_again(frame)
-    target = (max(1, round(size[0] * frame.scale)), max(1, round(size[1] * frame.scale)))
-    return resize(image, target), size
+    rows, columns = inference_size(size, frame.scale)
+    # A reduced decode has no more to show than its own pixels.
+    return images.resize_to(image, (min(rows, image.shape[0]), min(columns, image.shape[1]))), size

@@ -213,7 +213,7 @@ def encode_for_store(frame: CheckedFrame, scale: float) -> StoredImage:
         else:
             # Decoding to the next larger eighth, quarter or half saves most of the time of a full decode.
             bgr = images.decode_colour(frame.image, reduction(scale), frame.info)
-        pixels = resize(bgr, target)
+        pixels = images.resize_to(bgr, target)
         data = images.encode_jpeg(pixels, JPEG_QUALITY)
     except ImageError as error:
         raise WireError("image", f"the image cannot be used: {error}") from error
@@ -259,16 +259,3 @@ def _grey_of(bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]
     if bgr.shape[:2] != size:
         bgr = cast("NDArray[np.uint8]", cv2.resize(bgr, size[::-1], interpolation=cv2.INTER_AREA))
     return cast("NDArray[np.uint8]", cv2.cvtColor(bgr, cv2.COLOR_BGR2GRAY))
-
-
-def resize(bgr: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
-    """Resize to exactly (height, width), which a reduced decode may miss by a pixel."""
-    import cv2
-
-    if bgr.shape[:2] == size:
-        return bgr
-    # Above one half, linear interpolation weighs the neighbours of a new pixel nearly as area averaging does,
-    # which takes five times as long there. An image that was decoded reduced is always above one half.
-    linear = 2 * size[0] > bgr.shape[0] and 2 * size[1] > bgr.shape[1]
-    how = cv2.INTER_LINEAR if linear else cv2.INTER_AREA
-    return cast("NDArray[np.uint8]", cv2.resize(bgr, size[::-1], interpolation=how))

@@ -23,11 +23,13 @@ from dance_ondevice.daemon.children.estimation_jobs import Estimated, Estimation
 from dance_ondevice.files import write_durably
 from dance_ondevice.images.codec import decode_colour
 from dance_ondevice.models import checkpoint
+from dance_ondevice.runtime.heap import keep_freed
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
     lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
+    keep_freed()
     events = open_events()
     try:
         found = _estimate(read_estimation_job(Path(arguments[0])))

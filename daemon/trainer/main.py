@@ -45,6 +45,7 @@ from dance_ondevice.models.card import CheckpointError, ModelCard
 from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.runtime import devices
 from dance_ondevice.runtime.comparing import prepare
+from dance_ondevice.runtime.heap import keep_freed
 from dance_ondevice.training.batches import TrainingSample
 from dance_ondevice.training.precision import Precision, measure_precision
 from dance_ondevice.training.state import StateError
@@ -54,6 +55,7 @@ from dance_ondevice.training.trainer import StepReport, Trainer, TrainingOptions
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
     lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
+    keep_freed()
     events = open_events()
     requests = ParentRequests(at_once=True)
     job = jobs.read_job(Path(arguments[0]))

@@ -24,18 +24,20 @@ from dance_ondevice.daemon.trainer.scores import counts_of
 from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.trainer.sift import fault, sample_of
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
-from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import confusion_matrix
+from dance_ondevice.images.masks import resize_for_inference
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.runtime import devices
+from dance_ondevice.runtime.heap import keep_freed
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
     lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
+    keep_freed()
     events = open_events()
     requests = ParentRequests()
     requests.listen()
@@ -96,7 +98,7 @@ def _observe(
     n_classes: int,
 ) -> jobs.Observed:
     stored: TrainingSample = sample_of(sample)
-    image = resize_area(read_image(stored), stored.scale)
+    image = resize_for_inference(read_image(stored), stored.scale)
     label = read_label(stored, n_classes) if sample.label else None
     size = image.shape[:2] if label is None else label.shape
     first, second = (predict(model, image, normalisation, size) for model, normalisation in (before, live))

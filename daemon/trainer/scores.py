@@ -19,8 +19,8 @@ from dance_ondevice.daemon.children.counts import (
     read_counts,
     score_card,
 )
-from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import Matrix
+from dance_ondevice.images.masks import resize_for_inference
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import channels_last, predict
 from dance_ondevice.policies.promotion import bootstrap, nearer
@@ -120,7 +120,7 @@ def time_masks(
     Raises:
         SampleError: The file is missing or is not an image.
     """
-    image = resize_area(read_image(sample), sample.scale)
+    image = resize_for_inference(read_image(sample), sample.scale)
     threads = torch.get_num_threads()
     # The same memory layout as in the daemon, because the layout affects the time.
     models = [channels_last(model) for model in (live, candidate)]

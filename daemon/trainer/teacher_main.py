@@ -32,6 +32,7 @@ from dance_ondevice.images.headers import ImageError
 from dance_ondevice.images.labels import IGNORE
 from dance_ondevice.policies.samples import labelling
 from dance_ondevice.runtime import devices
+from dance_ondevice.runtime.heap import keep_freed
 
 #: A label that covers a smaller share of the pixels than this has little to teach.
 LEAST_ACCEPTED = 0.02
@@ -40,6 +41,7 @@ LEAST_ACCEPTED = 0.02
 def main(arguments: Sequence[str]) -> int:
     """Run the job; returns the process's exit status."""
     lower_priority(parent=int(arguments[1]), background="normal" not in arguments[2:])
+    keep_freed()
     events = open_events()
     try:
         _run(read_teacher_job(Path(arguments[0])), events)

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import Matrix, confusion_matrix, miou
+from dance_ondevice.images.masks import resize_for_inference
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label
@@ -44,7 +44,7 @@ def evaluate(
     model.eval()
     try:
         for done, sample in enumerate(samples, start=1):
-            image = resize_area(read_image(sample), sample.scale)
+            image = resize_for_inference(read_image(sample), sample.scale)
             label = read_label(sample, n_classes)
             height, width = label.shape
             prediction = predict(model, image, normalisation, out_size=(height, width))
@@ -99,7 +99,7 @@ def look(
     """
     matrices, confidence = {}, 0.0
     for scale in (1.0, *(each for each in scales if each != 1.0)):
-        found = predict(model, resize_area(image, scale), normalisation, label.shape)
+        found = predict(model, resize_for_inference(image, scale), normalisation, label.shape)
         matrices[scale] = confusion_matrix(label, found.mask, n_classes)
         if scale == 1.0:
             confidence = found.mean_confidence

@@ -1,4 +1,4 @@
-"""What was freed goes back to the system, and threads share few arenas."""
+"""What was freed goes back to the system or stays, as a process needs it, and threads share few arenas."""
 
 from __future__ import annotations
 
@@ -59,6 +59,27 @@ libc.malloc_info(0, file)
 libc.fclose(file)
 """
 
+_KEEP = """
+import ctypes, resource, sys
+from dance_ondevice.runtime.heap import keep_freed
+
+if sys.argv[1:]:
+    keep_freed()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+for step in range(11):
+    if step == 1:
+        before = faults()
+    block = libc.malloc(100_000_000)
+    ctypes.memset(block, 1, 100_000_000)
+    libc.free(block)
+print(faults() - before)
+"""
+
 
 def run(code: str, *arguments: str) -> str:
     command = [sys.executable, "-c", code, *arguments]
@@ -72,3 +93,8 @@ def test_trimming_gives_back_what_was_freed_below_a_block_that_stays() -> None:
 def test_threads_share_two_arenas() -> None:
     assert run(_ARENAS, "few").count("<heap nr=") <= 2
     assert run(_ARENAS).count("<heap nr=") > 2, "or the test shows nothing"
+
+
+def test_what_a_step_freed_is_there_for_the_next_one() -> None:
+    assert int(run(_KEEP, "keep")) < 10_000
+    assert int(run(_KEEP)) > 100_000, "or the test shows nothing"

@@ -186,8 +186,10 @@ def pretrain(
 
     That folder is what model.weights in the configuration takes.
     """
+    from dance_ondevice.runtime.heap import keep_freed
     from dance_ondevice.training.pretraining import PretrainOptions
 
+    keep_freed()
     if ctx.get_parameter_source("conditions") is ParameterSource.DEFAULT and dataset != STREET:
         conditions = ()
     kind = kind_of(dataset, images, labels)

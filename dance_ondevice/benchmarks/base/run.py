@@ -16,8 +16,8 @@ from torch import nn
 from dance_ondevice.benchmarks.base.report import BaseReport, Score, Site, Trained
 from dance_ondevice.benchmarks.base.sites import Place
 from dance_ondevice.files import write_whole
-from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import confusion_matrix, iou_per_class, miou
+from dance_ondevice.images.masks import resize_for_inference
 from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import TENSORS_FILE, ModelCard, Normalisation, read_card
 from dance_ondevice.models.forward import predict
@@ -196,7 +196,7 @@ def _scores(
         for sample in samples:
             label = read_label(sample, len(place.classes))
             height, width = label.shape
-            image = resize_area(read_image(sample), sample.scale)
+            image = resize_for_inference(read_image(sample), sample.scale)
             mask = predict(model, image, normalisation, out_size=(height, width)).mask
             matrix += confusion_matrix(label, mask if mapping is None else mapping[mask], len(place.classes))
         ious = dict(zip(place.classes, iou_per_class(matrix), strict=True))

@@ -22,9 +22,10 @@ from dance_ondevice.benchmarks.labelling.taps import Taps
 from dance_ondevice.complexity import make_indicator
 from dance_ondevice.conditions.learning import INTERPOLATION, part_way
 from dance_ondevice.files import write_whole
-from dance_ondevice.images.codec import decode_grey, encode_label, resize_area
+from dance_ondevice.images.codec import decode_grey, encode_label
 from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.images.masks import resize_for_inference
 from dance_ondevice.images.signature import signature
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard
@@ -190,7 +191,7 @@ class _Bench:
         for index, sample in enumerate(self.stream.pool):
             image = read_image(sample)
             height, width = image.shape[:2]
-            small = resize_area(image, sample.scale)
+            small = resize_for_inference(image, sample.scale)
             prediction = predict(model, small, card.normalisation, out_size=(height, width))
             grey = decode_grey(sample.image.read_bytes(), 1)
             info = SampleInfo(

@@ -16,9 +16,14 @@ from torch import nn
 from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.predict.report import EngineTime
 from dance_ondevice.datasets.street import StreetCamera
-from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import confusion_matrix, miou
-from dance_ondevice.images.masks import Decide, Prediction, decide, decide_on_half_grid
+from dance_ondevice.images.masks import (
+    Decide,
+    Prediction,
+    decide,
+    decide_on_half_grid,
+    resize_for_inference,
+)
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import channels_last, predict
@@ -49,10 +54,9 @@ class _Way:
     mask: Callable[[Image, tuple[int, int]], Prediction]
     exact: Callable[[Image, tuple[int, int]], Prediction]
 
-    def of(self, image: Image, *, exact: bool = False) -> Prediction:
-        """The mask of an image that was brought to the scale before."""
-        height, width = (round(side / self.scale) for side in image.shape[:2])
-        return (self.exact if exact else self.mask)(image, (height, width))
+    def of(self, image: Image, size: tuple[int, int], *, exact: bool = False) -> Prediction:
+        """The mask of (height, width) of an image that was brought to the scale before."""
+        return (self.exact if exact else self.mask)(image, size)
 
 
 def compare(
@@ -75,7 +79,7 @@ def compare(
     ways = [way for n in threads for way in _ways(model, small.eval(), card, size, n)]
     camera = StreetCamera(seed=0, height=size[0], width=size[1])
     scene = [camera.render(40 * index, "day") for index in range(_FRAMES)]
-    frames = {scale: [resize_area(image, scale) for image, _ in scene] for scale in SCALES}
+    frames = {scale: [resize_for_inference(image, scale) for image, _ in scene] for scale in SCALES}
     wall: list[list[float]] = [[] for _ in ways]
     cpu: list[list[float]] = [[] for _ in ways]
     try:
@@ -83,9 +87,9 @@ def compare(
             for index, way in enumerate(ways):
                 torch.set_num_threads(way.threads)
                 image = frames[way.scale][number % _FRAMES]
-                way.of(image)  # threads that come or go take their time
+                way.of(image, size)  # threads that come or go take their time
                 started, used = time.perf_counter(), time.process_time()
-                way.of(image)
+                way.of(image, size)
                 cpu[index].append(time.process_time() - used)
                 wall[index].append(time.perf_counter() - started)
         torch.set_num_threads(1)
@@ -170,7 +174,7 @@ def _scores(
     matrices = [np.zeros((n_classes, n_classes), np.int64) for _ in range(2)]
     same = []
     for image, label in zip(frames, labels, strict=True):
-        masks = [way.of(image, exact=exact).mask for exact in (False, True)]
+        masks = [way.of(image, label.shape, exact=exact).mask for exact in (False, True)]
         matrices = [
             matrix + confusion_matrix(label, mask, n_classes)
             for matrix, mask in zip(matrices, masks, strict=True)

@@ -28,6 +28,7 @@ from dance_ondevice.datasets.listing import Dataset, DatasetError
 from dance_ondevice.datasets.registry import open_dataset
 from dance_ondevice.models.card import CheckpointError
 from dance_ondevice.models.registry import ARCHITECTURES
+from dance_ondevice.runtime.heap import keep_freed
 
 if TYPE_CHECKING:
     from dance_ondevice.benchmarks.slimming.plan import Plan
@@ -176,6 +177,7 @@ def slimming(
     try:
         if precision == "auto":
             plan = replace(plan, precision=_precision(plan, dataset.classes))
+        keep_freed()  # inference in torch is timed in this process
         report = run(plan, variants, say)
     except DatasetError as error:
         raise click.BadParameter(str(error), param_hint="--root") from error

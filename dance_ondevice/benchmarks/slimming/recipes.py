@@ -55,7 +55,7 @@ PLUS_SCALE = 0.75
 #: Windows of DANCE+, as shares of the full side, and what they magnify by: the whole frame small, then a part
 #: of it at up to more than its own size, where poles and signs are still to be seen.
 _SMALL, _LARGE = 0.4, 0.5
-_FAR, _NEAR, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.7, 1.3)
+_FAR, _NEAR, _WIDE, _DETAIL = (0.45, 1.0), (0.5, 1.15), (0.5, 1.5), (0.7, 1.3)
 #: Among what one ablation chooses for each image that it infers.
 _FRAME_SCALES = (1.0, 0.75, 0.5)
 _BY_FRAME = "dance+, inferring each image at a scale by its complexity"
@@ -180,7 +180,7 @@ def _fine_plus(epochs: int) -> Recipe:
 
 
 def _fine(epochs: int, about: str, *, frozen: tuple[str, ...] = ()) -> Recipe:
-    stage = Stage(epochs=epochs, window=_LARGE, zoom=_NEAR, frozen=frozen)
+    stage = Stage(epochs=epochs, window=_LARGE, zoom=_WIDE, frozen=frozen)
     return Recipe(stages=(stage,), batch_size=4, rate=_FINE_RATE, about=about)
 
 

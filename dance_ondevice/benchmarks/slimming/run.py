@@ -21,8 +21,7 @@ from dance_ondevice.benchmarks.slimming.plan import Plan, Trained, read_plan, re
 from dance_ondevice.benchmarks.slimming.recipes import Recipe, recipe
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport, Timed, make_report
 from dance_ondevice.datasets.registry import open_dataset
-from dance_ondevice.images.codec import resize_area
-from dance_ondevice.images.masks import Prediction
+from dance_ondevice.images.masks import Prediction, resize_for_inference
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import channels_last, predict
@@ -209,5 +208,5 @@ def _as_served(model: torch.nn.Module, card: ModelCard, plan: Plan) -> tuple[Inf
 def _seconds(infer: Infer, sample: TrainingSample, clock: Callable[[], float]) -> float:
     image = read_image(sample)
     before = clock()
-    infer(resize_area(image, sample.scale), image.shape[:2])
+    infer(resize_for_inference(image, sample.scale), image.shape[:2])
     return clock() - before

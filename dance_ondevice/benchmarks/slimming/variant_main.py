@@ -38,6 +38,7 @@ from dance_ondevice.energy.reading import Meter
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import Matrix, iou_per_class, miou
 from dance_ondevice.images.labels import IGNORE
+from dance_ondevice.images.masks import inference_size
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.branches import contexts_of, removable_branches, removed_branches
 from dance_ondevice.models.card import ModelCard
@@ -46,6 +47,7 @@ from dance_ondevice.models.cost import count_macs, count_parameters
 from dance_ondevice.models.forward import logits, to_tensor
 from dance_ondevice.policies.rounds.network_slimming import branch_shares, branch_to_remove
 from dance_ondevice.policies.stream.data_slimming import SlimmingRules
+from dance_ondevice.runtime.heap import keep_freed
 from dance_ondevice.slimming.importance import TaylorImportance, branch_scores
 from dance_ondevice.training.batches import TrainingSample, image_size, read_image, read_label
 from dance_ondevice.training.cooptimisation import CoTrainer
@@ -77,6 +79,7 @@ def main(arguments: Sequence[str]) -> int:
     if plan.trained_file(variant).is_file():
         return 0
     folder.mkdir(parents=True, exist_ok=True)
+    keep_freed()
     torch.manual_seed(plan.seed)
     run = _Run(plan, variant)
     source = run.recipe.trained_as
@@ -220,9 +223,7 @@ class _Run:
         """Share of each scale among the evaluated images, and the mean MACs of inferring one of them."""
         everything = [sample for samples in self.evaluated.values() for sample in samples]
         scales = [sample.scale for sample in everything]
-        sizes = [
-            tuple(max(1, round(side * sample.scale)) for side in image_size(sample)) for sample in everything
-        ]
+        sizes = [inference_size(image_size(sample), sample.scale) for sample in everything]
         macs = {size: count_macs(model, *size) for size in set(sizes)}
         shares = {f"{s:g}": scales.count(s) / len(scales) for s in sorted(set(scales))}
         return shares, round(sum(macs[size] for size in sizes) / len(sizes))

@@ -6,6 +6,7 @@ CPU seconds of the epoch.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -19,6 +20,8 @@ def main(tree: str, job: dict[str, Any]) -> int:
     sys.path.insert(0, tree)
     import torch
 
+    with contextlib.suppress(ImportError, AttributeError):  # a tree from before it
+        import_module("dance_ondevice.runtime.heap").keep_freed()
     trainer = _trainer(job)
     torch.set_num_threads(1)
     steps = iter(trainer)

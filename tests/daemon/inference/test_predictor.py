@@ -25,6 +25,7 @@ from dance_ondevice.daemon.wire import codec as wire
 from dance_ondevice.daemon.wire.messages import MaskHeader
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.daemon.wire.receiver import AddressInUse
+from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images import codec as images
 from dance_ondevice.images import headers as image_headers
 from dance_ondevice.images.labels import class_colours
@@ -375,3 +376,17 @@ def test_statistics_on_probation_that_make_the_answer_not_finite_are_refused(
     served = sets.predict(np.zeros((4, 4, 3), np.uint8), "c1", "base", out_size=(4, 4), label=None)
     assert (served.prediction, served.used, served.decided) == (right, "base", True)
     assert sets.statuses() == {"c1": "refused"}
+
+
+@pytest.mark.parametrize(
+    ("scale", "given_to_the_network"),
+    [(1.0, (480, 640)), (0.75, (384, 480)), (0.5, (240, 320)), (0.3, (160, 192))],
+)
+def test_a_smaller_frame_fills_whole_strides_as_far_as_its_decode_has_pixels(
+    scale: float, given_to_the_network: tuple[int, int]
+) -> None:
+    picture = StreetCamera(seed=1, height=480, width=640).render(0, "day")[0]
+    jpeg = images.encode_jpeg(picture, 90)
+    came = replace(frame(1, picture, scale=scale), data=jpeg, info=image_headers.probe(jpeg))
+    image, size = service.decode_for_inference(came)
+    assert (image.shape[:2], size) == (given_to_the_network, (480, 640))
