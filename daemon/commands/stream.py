@@ -206,8 +206,9 @@ def stream(
         raise WorkFailed(f"{len(frames.unreadable)} of the files were not sent, such as {file}: {why}")
     if not summary.sent:
         raise WorkFailed(
-            f"{source} gave no frame: it is damaged, was not written to its end, or is of a codec that OpenCV "
-            f"has no decoder for here, such as AV1; `ffmpeg -i {source} -c:v libx264 OUT.mp4` writes another"
+            f"{source} gave no frame: it is damaged, was not written to its end, or is of a codec that "
+            "OpenCV has no decoder for here, such as AV1; "
+            f"`ffmpeg -i {source} -c:v libx264 OUT.mp4` writes another"
         )
     if not summary.complete:
         ctx.exit(1)

@@ -191,9 +191,9 @@ def told_if_unchanging(
             alike = alike + 1 if np.array_equal(first, bgr) else _ALIKE + 1
             if alike == _ALIKE:
                 say(
-                    f"the first {_ALIKE} frames of {spec} are one picture, bit by bit: it stands still, or it "
-                    "is interlaced, which OpenCV from 4.13 on cannot read: set the camera to progressive, or "
-                    "send `ffmpeg -i SOURCE -vf yadif -c:v mjpeg -q:v 3 -f mjpeg - | dance-ondevice stream -`"
+                    f"the first {_ALIKE} frames of {spec} are one picture, bit by bit: it stands still, or "
+                    "it is interlaced, which OpenCV from 4.13 on cannot read: set the camera to progressive, "
+                    "or send `ffmpeg -i SOURCE -vf yadif -c:v mjpeg -q:v 3 -f mjpeg - | dance-ondevice stream -`"
                 )
         yield at, bgr
 
