@@ -195,20 +195,20 @@ def check_space(paths: StatePaths, quota_bytes: int, min_free_bytes: int) -> Che
             f"new samples are refused: free space or lower storage.min_free_bytes ({_gib(min_free_bytes)})"
         )
         return Check("space", "failure", detail, remedy)
+    left = free_files(folder)
+    if left is not None and left < FEW_FILES:
+        remedy = (
+            "each image and label is a file: remove other files, lower storage.quota_bytes, or make the file "
+            "system anew with more (mkfs.ext4 -i 4096)"
+        )
+        return Check(
+            "space", "warning" if left else "failure", f"{detail}; room for {left} files (df -i)", remedy
+        )
     if free < wanted:
         remedy = (
             f"the quota cannot be used up: {_gib(wanted)} would have to be free; lower storage.quota_bytes"
         )
         return Check("space", "warning", detail, remedy)
-    left = free_files(folder)
-    if left is not None and left < FEW_FILES:
-        remedy = (
-            "each image and label is a file: remove other files, lower storage.quota_bytes, or make the file system "
-            "anew with more (mkfs.ext4 -i 4096)"
-        )
-        return Check(
-            "space", "warning" if left else "failure", f"{detail}; room for {left} files (df -i)", remedy
-        )
     return Check("space", "ok", detail)
 
 

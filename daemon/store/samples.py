@@ -233,7 +233,8 @@ def storage_error(error: OSError, path: Path) -> StoreError:
     if error.errno == errno.ENOSPC and free_files(path.parent) == 0:
         return StoreFull(
             f"the disk is full ({path.parent}): bytes are free, but its file system holds no more files "
-            "(df -i): remove other files, lower storage.quota_bytes, or make it anew with more (mkfs.ext4 -i 4096)"
+            "(df -i): remove other files, lower storage.quota_bytes, or make it anew with more "
+            "(mkfs.ext4 -i 4096)"
         )
     if error.errno in _FULL:
         return StoreFull(f"the disk is full ({path.parent}): free some space or lower storage.quota_bytes")

@@ -193,7 +193,8 @@ def told_if_unchanging(
                 say(
                     f"the first {_ALIKE} frames of {spec} are one picture, bit by bit: it stands still, or "
                     "it is interlaced, which OpenCV from 4.13 on cannot read: set the camera to progressive, "
-                    "or send `ffmpeg -i SOURCE -vf yadif -c:v mjpeg -q:v 3 -f mjpeg - | dance-ondevice stream -`"
+                    "or send `ffmpeg -i SOURCE -vf yadif -c:v mjpeg -q:v 3 -f mjpeg - | "
+                    "dance-ondevice stream -`"
                 )
         yield at, bgr
 

@@ -204,6 +204,8 @@ def test_room_for_files_is_space_too(
     found = checks.check_space(paths, 0, 0)
     assert found.status == status
     assert ("df -i" in found.detail) == (status != "ok")
+    if left == 0:  # and comes before what is but a warning
+        assert checks.check_space(paths, 1 << 62, 0).status == "failure"
 
 
 def test_what_is_stored_counts_against_the_quota(paths: StatePaths, monkeypatch: pytest.MonkeyPatch):
