@@ -134,7 +134,8 @@ def stream(
 ) -> None:
     """Send frames from a folder, video, camera or URL to a daemon.
 
-    SOURCE is a folder of images, a video file, /dev/videoN, a URL such as rtsp://..., or the synthetic camera
+    SOURCE is a folder of images, a video file, /dev/videoN, a URL such as rtsp://..., - for a video on the
+    standard input, a named pipe, or the synthetic camera
     "synthetic:street?condition=day&frames=200&seed=0&size=320x240&start=0" (each option may be left out).
 
     Waits while nobody listens, and sends again what was not answered, and footage that the daemon had no room
@@ -204,7 +205,11 @@ def stream(
         file, why = next(iter(frames.unreadable.items()))
         raise WorkFailed(f"{len(frames.unreadable)} of the files were not sent, such as {file}: {why}")
     if not summary.sent:
-        raise WorkFailed(f"{source} gave no frame: it is damaged, or was not written to its end")
+        raise WorkFailed(
+            f"{source} gave no frame: it is damaged, was not written to its end, or is of a codec that "
+            "OpenCV has no decoder for here, such as AV1; "
+            f"`ffmpeg -i {source} -c:v libx264 OUT.mp4` writes another"
+        )
     if not summary.complete:
         ctx.exit(1)
 

@@ -70,8 +70,8 @@ _CONNECT = "tcp://host:port or ipc://path"
 RULES: Mapping[str, Rule] = {
     "daemon.state_dir": Rule(
         "Folder that holds the database, samples, models and rounds.",
-        'a path, absolute or from the folder of this file; "~" is not expanded',
-        lambda value: bool(value.strip()) and not value.startswith("~") and "\0" not in value,
+        'a path, absolute or from the folder of this file; "~" and "$" are not expanded',
+        lambda value: bool(value.strip()) and value[0] not in "~$" and "\0" not in value,
     ),
     "ingest.bind": Rule(
         "Endpoints where frames arrive from REQ and DEALER senders.",

@@ -176,6 +176,10 @@ def endpoint_in(paths: StatePaths, name: str, environ: Mapping[str, str]) -> str
     return f"ipc://{path}"
 
 
+#: What file systems without Unix sockets answer; EIO is that of exFAT by FUSE.
+_NO_SOCKETS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EIO)
+
+
 def _holds_sockets(folder: Path) -> bool:
     """Whether a folder's file system has Unix sockets; what else is wrong with it shows when one is made."""
     probe = temporary_beside(folder / "probe")
@@ -185,9 +189,10 @@ def _holds_sockets(folder: Path) -> bool:
         try:
             found.bind(str(probe))
         except OSError as error:
-            return error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
-    with contextlib.suppress(OSError):
-        probe.unlink()
+            return error.errno not in _NO_SOCKETS
+        finally:
+            with contextlib.suppress(OSError):  # where there are none, a file may be left all the same
+                probe.unlink()
     return True
 
 
@@ -203,7 +208,11 @@ def _listen(path: Path, mode: int) -> socket.socket:
             if is_served(path):
                 raise OSError(f"another daemon answers at {path}; stop it or set control.endpoint")
             path.unlink()
-        listener.bind(str(path))
+        try:
+            listener.bind(str(path))
+        except OSError as error:  # of itself it names no path
+            why = f"{error.strerror}: remove what lies there, or set control.endpoint"
+            raise OSError(error.errno, why, str(path)) from error
         path.chmod(mode)
         listener.listen(16)
     except BaseException:

@@ -26,6 +26,7 @@ from dance_ondevice.daemon.doctor.model import check_model
 from dance_ondevice.daemon.doctor.ports import check_ports
 from dance_ondevice.daemon.doctor.service import check_keys, check_meter_rights, check_unit
 from dance_ondevice.daemon.doctor.stored import check_anchors, check_samples, check_versions
+from dance_ondevice.daemon.store.samples import free_files
 from dance_ondevice.daemon.store.service import connect_read_only
 from dance_ondevice.daemon.system.owner import AS_SERVICE
 from dance_ondevice.daemon.system.state import StatePaths
@@ -34,6 +35,8 @@ from dance_ondevice.files import write_synced
 
 #: Slower storage than this, in seconds a flush, delays the answer to every frame.
 SLOW_FSYNC = 0.1
+#: Fewer files than this that a file system has room for are some minutes of a camera.
+FEW_FILES = 1000
 
 _IMPORT_SECONDS = 120
 #: Vector extensions without which torch trains several times slower: x86-64 and 64-bit ARM.
@@ -192,6 +195,15 @@ def check_space(paths: StatePaths, quota_bytes: int, min_free_bytes: int) -> Che
             f"new samples are refused: free space or lower storage.min_free_bytes ({_gib(min_free_bytes)})"
         )
         return Check("space", "failure", detail, remedy)
+    left = free_files(folder)
+    if left is not None and left < FEW_FILES:
+        remedy = (
+            "each image and label is a file: remove other files, lower storage.quota_bytes, or make the file "
+            "system anew with more (mkfs.ext4 -i 4096)"
+        )
+        return Check(
+            "space", "warning" if left else "failure", f"{detail}; room for {left} files (df -i)", remedy
+        )
     if free < wanted:
         remedy = (
             f"the quota cannot be used up: {_gib(wanted)} would have to be free; lower storage.quota_bytes"

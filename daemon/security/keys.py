@@ -227,6 +227,12 @@ def _write_new(path: Path, data: bytes, mode: int) -> None:
         raise
 
 
+#: The format, for keys that were made by other programs, such as libzmq's curve_keygen.
+_EXPECTED = (
+    '; expected the line public-key = "..." with 40 characters (Z85), in a secret file secret-key as well'
+)
+
+
 def _load(path: Path) -> tuple[bytes, bytes | None]:
     try:
         public, secret = load_certificate(path)
@@ -236,5 +242,8 @@ def _load(path: Path) -> tuple[bytes, bytes | None]:
     except (OSError, ValueError, KeyError, struct.error) as error:
         # z85 raises KeyError for a character outside its alphabet, and struct.error for five characters that
         # encode more than 32 bits.
-        raise KeysError(f"{path} is no readable CURVE certificate: {error}") from error
+        raise KeysError(
+            f"{path} is no readable CURVE certificate: {error}"
+            + ("" if isinstance(error, OSError) else _EXPECTED)
+        ) from error
     return public, secret

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -218,8 +219,23 @@ def native_size(png: bytes, stored: tuple[int, int], native: tuple[int, int] | N
     return size
 
 
+def free_files(path: Path) -> int | None:
+    """Files that may still be made on the file system of ``path``; None where it has no such limit."""
+    try:
+        status = os.statvfs(next(folder for folder in (path, *path.parents) if folder.exists()))
+    except OSError:  # the disk fails altogether
+        return None
+    return status.f_favail if status.f_files else None
+
+
 def storage_error(error: OSError, path: Path) -> StoreError:
     """The error for users that a failed write amounts to."""
+    if error.errno == errno.ENOSPC and free_files(path.parent) == 0:
+        return StoreFull(
+            f"the disk is full ({path.parent}): bytes are free, but its file system holds no more files "
+            "(df -i): remove other files, lower storage.quota_bytes, or make it anew with more "
+            "(mkfs.ext4 -i 4096)"
+        )
     if error.errno in _FULL:
         return StoreFull(f"the disk is full ({path.parent}): free some space or lower storage.quota_bytes")
     if error.errno == errno.EROFS:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import struct
 import time
 from collections.abc import Callable, Iterator
@@ -14,6 +16,10 @@ from numpy.typing import NDArray
 
 #: Seconds between two attempts to open a camera again.
 _PAUSE = 1.0
+#: Options of FFmpeg's inputs, as OpenCV reads them.
+_FFMPEG_OPTIONS = "OPENCV_FFMPEG_CAPTURE_OPTIONS"
+#: So many frames from the first on that are alike in each bit are told of: even a still scene has noise.
+_ALIKE = 25
 #: Most boxes of a file that are looked at, and the last place in it.
 _MOST_BOXES, _FARTHEST = 1000, 1 << 62
 #: Durations of a file that says none, in 32 and 64 bits.
@@ -85,11 +91,31 @@ def open_capture(where: str | int, timeout: float = 10.0) -> Capture:
     """
     import cv2
 
+    if isinstance(where, str) and Path(where).is_fifo():
+        with _short_look():
+            return cv2.VideoCapture(where)
     if isinstance(where, int) or "://" not in where:
         return cv2.VideoCapture(where)
     limit = max(1, round(timeout * 1000))
     options = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, limit, cv2.CAP_PROP_READ_TIMEOUT_MSEC, limit]
     return cv2.VideoCapture(where, cv2.CAP_ANY, options)
+
+
+@contextlib.contextmanager
+def _short_look() -> Iterator[None]:
+    """Have FFmpeg look at 32 KB and 0.2 s of a stream before the first frame.
+
+    By itself it takes 1 MB and 5 s, of MJPEG 125 frames, which is minutes of a slow camera. OpenCV takes this
+    from the environment alone; what the user has set there stands.
+    """
+    if _FFMPEG_OPTIONS in os.environ:
+        yield
+        return
+    os.environ[_FFMPEG_OPTIONS] = "formatprobesize;32768|analyzeduration;200000"
+    try:
+        yield
+    finally:
+        del os.environ[_FFMPEG_OPTIONS]
 
 
 def duration(path: Path) -> float | None:
@@ -147,6 +173,30 @@ def footage(capture: Capture) -> Iterator[tuple[float | None, NDArray[np.uint8]]
             yield (at - first if rises else None), bgr
     finally:
         capture.release()
+
+
+def told_if_unchanging(
+    spec: str, frames: Iterator[tuple[float | None, NDArray[np.uint8]]], say: Callable[[str], None]
+) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
+    """Yields the frames as they come, and says so once where all of the first ones are the same.
+
+    OpenCV from 4.13 on cannot convert interlaced frames. It gives whatever its memory held, for each of them
+    anew, and tells nobody but the standard error.
+    """
+    first, alike = None, 0
+    for at, bgr in frames:
+        if alike < _ALIKE:
+            if first is None:
+                first = bgr
+            alike = alike + 1 if np.array_equal(first, bgr) else _ALIKE + 1
+            if alike == _ALIKE:
+                say(
+                    f"the first {_ALIKE} frames of {spec} are one picture, bit by bit: it stands still, or "
+                    "it is interlaced, which OpenCV from 4.13 on cannot read: set the camera to progressive, "
+                    "or send `ffmpeg -i SOURCE -vf yadif -c:v mjpeg -q:v 3 -f mjpeg - | "
+                    "dance-ondevice stream -`"
+                )
+        yield at, bgr
 
 
 def live(

@@ -26,6 +26,11 @@ from dance_ondevice.images.labels import IGNORE
 _ENDINGS = (".jpg", ".jpeg", ".png", ".webp")
 _DEVICE = re.compile(r"/dev/video(\d+)")
 _SYNTHETIC = "synthetic:street"
+_STDIN = "/dev/stdin"
+#: What a pipe must carry, as it cannot be read twice.
+_IN_PIPES = (
+    ": expected MJPEG, H.264, MPEG-TS, Matroska or Y4M, which begin with all that is needed to read on"
+)
 _STREET_OPTIONS = {"condition": "day", "frames": "200", "seed": "0", "size": "320x240", "start": "0"}
 
 
@@ -89,7 +94,7 @@ def iter_frames(
 
     Args:
         spec: A folder of images, an image, a video file, ``/dev/videoN`` or a link to it such as those of
-            ``/dev/v4l/by-id``, a URL such as ``rtsp://...``, or
+            ``/dev/v4l/by-id``, a URL such as ``rtsp://...``, ``-`` for the standard input or a named pipe, or
             ``synthetic:street?condition=day&frames=200&seed=0&size=320x240&start=0``.
         labels: Folder with one ``<stem>.png`` an image; images without one are sent unlabelled.
         match: Text that the names of images must contain.
@@ -102,7 +107,7 @@ def iter_frames(
     Raises:
         SourceError: The source is missing, or is not what was expected.
     """
-    path = Path(spec)
+    path = Path(_STDIN if spec == "-" else spec)
     opener = open_capture or partial(capture.open_capture, timeout=silence.timeout)
     is_folder = path.is_dir() or (path.suffix.lower() in _ENDINGS and path.is_file())
     if not is_folder and (labels is not None or match):
@@ -115,11 +120,13 @@ def iter_frames(
         return _video(spec, partial(_open_device, spec, opener), silence, live=True)
     if "://" in spec:
         return _video(spec, partial(opener, spec), silence, live=True)
+    if path.is_fifo():
+        return _video(spec, partial(opener, str(path)), silence, live=True, piped=True)
     if path.is_file():
-        return _video(spec, partial(opener, spec), silence, live=False)
+        return _video(spec, partial(opener, str(path)), silence, live=False)
     raise SourceError(
-        f"{spec} is not there: expected a folder of images, a video, /dev/videoN or a link to it, a URL or "
-        f"{_SYNTHETIC}"
+        f"{spec} is not there: expected a folder of images, a video, /dev/videoN or a link to it, a URL, "
+        f"a pipe (- for the standard input) or {_SYNTHETIC}"
     )
 
 
@@ -228,13 +235,16 @@ def _open_device(spec: str, opener: Callable[[str | int], Capture]) -> Capture:
     return capture.Unplugged() if number is None else opener(number)
 
 
-def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: bool) -> Source:
+def _video(
+    spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: bool, piped: bool = False
+) -> Source:
     import cv2
 
     opened = reopen()
     if not opened.isOpened():
         opened.release()
-        raise SourceError(f"{spec} cannot be opened as a {'camera' if live else 'video'}")
+        kind = "video" if piped or not live else "camera"
+        raise SourceError(f"{spec} cannot be opened as a {kind}" + (_IN_PIPES if piped else ""))
     count, fps = int(opened.get(cv2.CAP_PROP_FRAME_COUNT)), opened.get(cv2.CAP_PROP_FPS)
     if not live and count > 0 and (seconds := capture.duration(Path(spec))):
         fps = min(fps, count / seconds)  # the mean of a variable rate
@@ -242,13 +252,13 @@ def _video(spec: str, reopen: Callable[[], Capture], silence: Silence, *, live: 
     endless = live and count <= 0
     timed = (
         ((None, bgr) for bgr in capture.live(spec, opened, reopen, silence))
-        if endless
+        if endless and not piped  # who wrote into a pipe and has gone does not come back
         else capture.footage(opened)
     )
     return Source(
         frames=(
             SourceFrame(name=str(index), encoding="jpeg", image=images.encode_jpeg(bgr), at=at)
-            for index, (at, bgr) in enumerate(timed)
+            for index, (at, bgr) in enumerate(capture.told_if_unchanging(spec, timed, silence.say))
         ),
         live=live,
         endless=endless,

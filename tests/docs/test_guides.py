@@ -55,6 +55,8 @@ LEFT = {
     "sudo": "needs systemd, root or a board",
     "git ": "needs the network",
     "v4l2-ctl": "needs a camera",
+    "rpicam-vid": "needs a camera; tests/daemon/wire/test_sources.py has a pipe",
+    "gst-launch-1.0": "needs a camera",
     "pip install": "the environment of this test has it",
     "dance-ondevice console": "needs a browser; tests/daemon/console/test_browser.py has one",
     "promtool": "tests/deploy has it check what is shipped",

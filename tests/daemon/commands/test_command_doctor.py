@@ -194,6 +194,20 @@ def test_space(paths: StatePaths, quota: int, floor: int, status: str):
     assert checks.check_space(paths, storage.quota_bytes, storage.min_free_bytes).status == status
 
 
+@pytest.mark.parametrize(
+    ("left", "status"), [(None, "ok"), (100_000, "ok"), (999, "warning"), (0, "failure")]
+)
+def test_room_for_files_is_space_too(
+    paths: StatePaths, monkeypatch: pytest.MonkeyPatch, left: int | None, status: str
+):
+    monkeypatch.setattr(checks, "free_files", lambda _: left)
+    found = checks.check_space(paths, 0, 0)
+    assert found.status == status
+    assert ("df -i" in found.detail) == (status != "ok")
+    if left == 0:  # and comes before what is but a warning
+        assert checks.check_space(paths, 1 << 62, 0).status == "failure"
+
+
 def test_what_is_stored_counts_against_the_quota(paths: StatePaths, monkeypatch: pytest.MonkeyPatch):
     (paths.samples / "a.jpg").write_bytes(bytes(1000))
     usage = type("Usage", (), {"free": 500})

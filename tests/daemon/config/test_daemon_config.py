@@ -224,6 +224,7 @@ def test_deep_nesting_is_a_problem_and_no_crash(site: Path):
         ("[energy]\nprocfs_root = 'proc'", "energy.procfs_root"),
         ("[daemon]\nstate_dir = ''", "daemon.state_dir"),
         ("[daemon]\nstate_dir = '~/state'", "daemon.state_dir"),
+        ("[daemon]\nstate_dir = '$HOME/state'", "daemon.state_dir"),
         ("[promotion]\nmax_class_drop = -0.1", "promotion.max_class_drop"),
         ("[storage]\nquota_bytes = 1979-05-27", "storage.quota_bytes"),
         ("[storage]\nquota_bytes = {a = 1}", "storage.quota_bytes"),

@@ -236,3 +236,6 @@ def test_the_longest_path_takes_a_socket_and_a_longer_one_says_what_to_do(tmp_pa
     assert service.stop()
     with pytest.raises(OSError, match=r"set control\.endpoint"):
         ControlServer(f"ipc://{tmp_path / ('x' * (room + 1))}", {}).start()
+    (tmp_path / "taken").touch()
+    with pytest.raises(OSError, match=r"set control\.endpoint.*taken"):
+        ControlServer(f"ipc://{tmp_path / 'taken'}", {}).start()

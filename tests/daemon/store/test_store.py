@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +13,13 @@ import stored
 from sqlite_utils import Database
 
 from dance_ondevice.daemon.store import samples
-from dance_ondevice.daemon.store.samples import OtherPicture, StoreError, image_digest
+from dance_ondevice.daemon.store.samples import (
+    OtherPicture,
+    StoreError,
+    StoreFull,
+    image_digest,
+    storage_error,
+)
 from dance_ondevice.daemon.store.schema import SchemaTooNew
 from dance_ondevice.daemon.store.service import Store, open_reader
 from dance_ondevice.daemon.system.state import StatePaths
@@ -218,6 +226,21 @@ def test_removing_forgets_rows_and_files(store: Store, paths: StatePaths) -> Non
     store.remove_samples([kept.id]).result(WAIT)
     assert list(paths.samples.rglob("2025*")) == [], "an empty folder goes with its last sample"
     assert not store.add_sample(gone).result(WAIT).duplicate
+
+
+@pytest.mark.parametrize(
+    ("counted", "left", "words"), [(100, 0, "df -i"), (100, 5, "free some space"), (0, 0, "free some space")]
+)
+def test_a_disk_without_room_for_files_is_told_from_one_without_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: int, left: int, words: str
+) -> None:
+    """Cards of many small files run out of inodes first; btrfs counts none and says 0 of 0."""
+    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=counted, f_favail=left))
+
+    error = storage_error(OSError(errno.ENOSPC, "No space left"), tmp_path / "front" / "a.jpg")
+
+    assert isinstance(error, StoreFull)
+    assert words in str(error)
 
 
 def test_stopping_writes_what_is_queued_and_takes_no_more(paths: StatePaths) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 from pathlib import Path
 
 import cv2
@@ -275,6 +277,71 @@ def test_a_file_behind_a_url_ends(video: Path) -> None:
 
     assert source.live
     assert len(list(source)) == 5
+
+
+def test_a_pipe_is_a_camera_that_ends_with_its_writer(video: Path, tmp_path: Path) -> None:
+    """As ``rpicam-vid -o - | dance-ondevice stream -`` brings the camera of a Pi, which is no /dev/videoN."""
+    pipe, asked = tmp_path / "camera", []
+    os.mkfifo(pipe)
+
+    def open_capture(where: str | int) -> FakeCamera:
+        asked.append(where)
+        return FakeCamera()
+
+    source = iter_frames(str(pipe), open_capture=open_capture)
+
+    assert (source.live, source.endless, source.count) == (True, True, None)
+    assert len(list(source)) == 3  # and its end is no silence
+    assert asked == [str(pipe)]
+    with pytest.raises(SourceError, match="expected MJPEG"):
+        iter_frames(str(pipe), open_capture=lambda where: FakeCamera(opened=False))
+
+    read, write = os.pipe()
+    written: list[int] = []
+
+    def camera() -> None:
+        with contextlib.suppress(BrokenPipeError):
+            for number in range(400):
+                os.write(write, jpeg(number % 20))
+                written.append(number)
+        os.close(write)
+
+    stdin, writer = os.dup(0), threading.Thread(target=camera)
+    try:
+        os.dup2(read, 0)
+        os.close(read)
+        writer.start()
+        frames = iter(iter_frames("-"))
+        first = next(frames)
+        # What lies in the pipe and FFmpeg's buffer, and not the 125 frames more that it would look at first.
+        assert len(written) * len(jpeg(0)) < (64 << 10) * 2
+        assert (first.encoding, 1 + len(list(frames))) == ("jpeg", 400)
+    finally:
+        os.dup2(stdin, 0)
+        os.close(stdin)
+        writer.join()
+
+
+def test_frames_that_are_all_one_picture_are_told_of(tmp_path: Path) -> None:
+    """What OpenCV gives of interlaced video: the same memory each time."""
+
+    class Stale(FakeCamera):
+        def read(self) -> tuple[bool, np.ndarray | None]:
+            self.left -= 1
+            return (True, picture(0)) if self.left >= 0 else (False, None)
+
+    said: list[str] = []
+    for camera in (Stale(60), FakeCamera(60), Stale(3)):
+        path = tmp_path / "tape.mpg"
+        path.touch()
+        source = iter_frames(
+            str(path), open_capture=lambda where, camera=camera: camera, silence=Silence(say=said.append)
+        )
+        list(source)
+
+    (line,) = said
+    assert "interlaced" in line
+    assert "yadif" in line
 
 
 def test_what_is_not_sent_is_counted_by_its_ending(folder: Path) -> None:
