@@ -3,7 +3,8 @@
 # of the activations missing, as they must be, or `quantize`) and evaluated, to know what int8 costs before any training. What was never
 # measured has a scale all the same, and it is used: in brevitas the range ends at 1, whatever is larger is 1 behind a QuantReLU; in
 # quanto a scale of 1 rounds each layer's output to whole numbers. Masks look plausible and are worse; "int8 costs 14 %" of pixels is what
-# one reads. After one image under `calibration_mode` or in training it is less than one in a hundred. Neither warns nor raises.
+# one reads. After one image under `calibration_mode` or in training it is less than one in a hundred. Neither warns nor raises;
+# quanto's documentation says that activations want a calibration.
 #
 #   brevitas: largest output of ReLU 7.1, of QuantReLU 1.0, 86 % of pixels of one class with the float network, after calibration 100 %;
 #   quanto: values of the last layer are 8 whole numbers, where the float network has 8176 values

@@ -4,12 +4,12 @@
 # its default) where what follows has no int8 form, which its docstring says of `add` or `silu`, and it has none for a convolution,
 # not even for one behind another. The outputs are those of int8 weights alone to the last bit, so that an accuracy "after int8"
 # says nothing of int8 activations, while each layer goes on naming qint8 and the scales that were measured. With
-# `streamline=False` they are quantized, and Linear layers are either way. No warning.
+# `streamline=False` they are quantized, and Linear layers are either way. No warning; in issue 336 its maintainer explains the switch.
 #
 #   difference from int8 weights alone: Conv2d, ReLU, Conv2d 0.0, Conv2d, Conv2d 0.0, with streamline=False 0.03 and more; Linear 0.03
 #
-# Answered by dance_ondevice/runtime, which quantizes no activations by this package; what an export in int8 costs is measured on the file
-# that is served (comparing.py). Needs python3 and a network. Ends with status 1 if it behaves otherwise.
+# Answered by dance_ondevice/runtime/comparing.py, which judges the file that is served by its masks; this package is not used here.
+# Needs python3 and a network. Ends with status 1 if it behaves otherwise.
 # On x86, TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu spares the download of CUDA.
 set -euo pipefail
 folder=$(mktemp -d)
