@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# onnxscript 0.7.2, whose optimiser torch's exporter runs by default: two limits behind each other, Clip and Clip or Clip and Relu, become
+# onnxscript 0.7.2, whose optimiser torch.onnx.export(dynamo=True) runs (tried with torch 2.14.1): two limits behind each other, Clip and Clip or Clip and Relu, become
 # one with the larger of the lower bounds and the smaller of the upper ones. That is the same where the ranges meet. Where they do not, the
 # second one decides, and the merged one has its lower bound above its upper one, which is the upper one by definition: values
 # below 0 come out of a ReLU, and a floor that was put behind a ceiling (`clamp(max=0)`, then `clamp(min=0.5)` before a logarithm) is
