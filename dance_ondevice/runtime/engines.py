@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -185,7 +186,9 @@ def _share_memory(onnxruntime: Any) -> None:
     sizes and conditions; this one holds the largest.
     """
     kind, where = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
-    onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, where), None)
+    # Older versions refuse a second one, as where two threads come here at once.
+    with contextlib.suppress(RuntimeError):
+        onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, where), None)
 
 
 def _openvino(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
