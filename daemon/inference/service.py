@@ -363,4 +363,5 @@ def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tu
         image = frame.pixels if frame.pixels is not None else decode_again(frame)
     rows, columns = inference_size(size, frame.scale)
     # A reduced decode has no more to show than its own pixels.
-    return images.resize_to(image, (min(rows, image.shape[0]), min(columns, image.shape[1]))), size
+    target = min(rows, image.shape[0]), min(columns, image.shape[1])
+    return images.resize_to(image, target, sharp=True), size

@@ -69,7 +69,7 @@ def inference_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
 
 def resize_for_inference(bgr: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
     """Bring an image (h, w, 3) uint8 to ``inference_size``, as frames are that are served."""
-    return resize_to(bgr, inference_size((bgr.shape[0], bgr.shape[1]), scale))
+    return resize_to(bgr, inference_size((bgr.shape[0], bgr.shape[1]), scale), sharp=True)
 
 
 def decide(
