@@ -205,7 +205,7 @@ def resize_to(bgr: NDArray[np.uint8], size: tuple[int, int], *, sharp: bool = Fa
     Args:
         bgr: The image.
         size: (height, width) of the result.
-        sharp: Keep edges steep above one half of the size, for no more time: what networks see best.
+        sharp: Keep edges steep above one half of the size, as for inference; it takes no more time.
     """
     import cv2
 
