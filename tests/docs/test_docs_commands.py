@@ -87,3 +87,10 @@ def test_what_the_program_has_not_is_found(line: str, why: str) -> None:
     assert found
     assert all(one.startswith(why) if why.startswith("no") else why in one for one in found)
     assert any(found) == bool(why)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_an_index_of_torch_is_asked_for_torch_alone(page: Path) -> None:
+    """Other packages are pinned to versions that such an index may lack, and pip then installs nothing."""
+    installs = re.findall(r"pip install [^`\n]*--index-url[^`\n]*", page.read_text())
+    assert [line for line in installs if "--no-deps" not in line.split()] == []
