@@ -80,6 +80,10 @@ class Pictures:
 
 def _other(picture: bytes, sample: bytes, path: str) -> str | None:
     if (turn := orientation(picture)) > 1:
+        seen = _detail(picture, turn)
+        known = _detail(sample)
+        if min(seen.std(), known.std()) >= _FLAT and _compared(seen, known, path) is None:
+            return None  # its sender turned it as well
         return (
             f"its picture, {path}, has the EXIF orientation {turn}, by which tools turn it before anybody "
             "draws, and this service does not: label what `samples export` wrote"
@@ -91,14 +95,23 @@ def _in_folder(path: PurePath) -> bool:
     return any(part.lower() in _FOLDERS for part in path.parts[:-1])
 
 
-def _detail(data: bytes) -> NDArray[np.float32]:
-    """Decode an image to ``_SIZE``, as it lies in its file, and leave what is coarser than ``_SIGMA`` out."""
+def _detail(data: bytes, turn: int = 1) -> NDArray[np.float32]:
+    """Decode an image to ``_SIZE``, turned by EXIF, and leave what is coarser than ``_SIGMA`` out."""
     import cv2
 
     info = probe(data)
     reduce = max(each for each in (1, 2, 4, 8) if each * 4 * _SIZE[1] <= max(info.height, 4 * _SIZE[1]))
-    small = cv2.resize(decode_grey(data, reduce), _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
+    grey = _turned(decode_grey(data, reduce), turn)
+    small = cv2.resize(grey, _SIZE, interpolation=cv2.INTER_AREA).astype(np.float32)
     return np.asarray(small - cv2.GaussianBlur(small, (0, 0), _SIGMA), np.float32)
+
+
+def _turned(image: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """Turn an image (H, W) as programs do that obey an EXIF orientation."""
+    if turn >= 5:
+        image = image.T
+    down, left = turn in (3, 4, 7, 8), turn in (2, 3, 6, 7)
+    return np.ascontiguousarray(image[:: -1 if down else 1, :: -1 if left else 1])
 
 
 def _compared(picture: NDArray[np.float32], sample: NDArray[np.float32], path: str) -> str | None:

@@ -406,27 +406,34 @@ def _compared(
 ) -> tuple[label_checks.Agreement, str] | None:
     """The agreement of ids with stored labels, or else with the live model, and which; None if unknown."""
     plain = [label for label in planner.labels if label.ids and label.png is not None]
+    n = len(planner.classes)
 
-    def compare(most: int, known: Callable[[Target], Mask | None]) -> label_checks.Agreement | None:
+    def compare(
+        most: int, known: Callable[[Target], label_checks.Known | None]
+    ) -> label_checks.Agreement | None:
         step = max(1, -(-len(plain) // most))
         chosen = [(planner.spool.get(p.png), p.target) for p in plain[::step] if p.png and p.target]
         pairs = ((decode_label(png), target) for png, target in chosen)
-        return label_checks.agreement(label_checks.compared(pairs, known), len(planner.classes))
+        return label_checks.agreement(label_checks.compared(pairs, known, n), n)
 
-    def stored(target: Target) -> Mask | None:
+    def stored(target: Target) -> label_checks.Known | None:
         nearest = planner.targets.nearest_labelled(target)
         if nearest is None or nearest.label is None:
             return None
         try:
-            return decode_label(read_regular(root / nearest.label))
+            known = decode_label(read_regular(root / nearest.label))
         except (OSError, ImageError):
             return None
+        return label_checks.Known(known, nearest.sample == target.sample)
+
+    def seen(target: Target) -> label_checks.Known | None:
+        mask = None if live is None else live(root / target.image)
+        return None if mask is None else label_checks.Known(mask, same_image=True)
 
     if not plain:
         return None
     found, against = compare(_COMPARED, stored), "the labels that are stored"
     if found is None and live is not None:
-        ask = live
-        found = compare(_COMPARED_BY_MODEL, lambda target: ask(root / target.image))
+        found = compare(_COMPARED_BY_MODEL, seen)
         against = "what the live model sees"
     return None if found is None else (found, against)

@@ -12,8 +12,9 @@ import itertools
 import logging
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from torch import nn
@@ -41,6 +42,9 @@ log = logging.getLogger(__name__)
 _TOLERANCE = 0.03
 #: Outputs that differ by no more of their size (or of 1) are the same but for rounding.
 _SAME = 1e-3
+
+#: Channels to remove, by layer and side ("in" or "out").
+_Removed: TypeAlias = dict[str, dict[str, set[int]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +129,8 @@ def slim(
     before, or loaded from a slimmed checkpoint, is slimmed further. Grouped convolutions lose as much from
     each block, or whole blocks; a channel shuffle that is a ``torch.nn.ChannelShuffle`` loses the same places
     of each of its groups. Groups with a layer that has no rule (group and layer normalisation, attention,
-    bare parameters) stay unchanged.
+    bare parameters) stay unchanged, and so do those around which the model splits or mixes channels in a way
+    that is not understood.
 
     Parameters that lose channels are replaced by new ones: make the optimiser afterwards.
 
@@ -146,7 +151,8 @@ def slim(
             are: for example an optimiser's moments, held as the parameters of a copy.
 
     Raises:
-        NotPrunable: the model cannot be traced, or has nothing that could be removed; nothing was cut.
+        NotPrunable: the model cannot be traced, or has nothing that could be removed without a change of what
+            the rest computes; nothing was cut.
         ValueError: an argument out of range, a branch that the model does not have, or a companion with
             other layers than the model.
     """
@@ -165,17 +171,23 @@ def slim(
     before, parameters_before = sum(costs.values()), count_parameters(model)
     if target_macs < before:
         with torch.inference_mode(False):  # the caller's would make parameters that cannot be trained
-            groups = find_groups(model, importance)
             task = _Task(
-                groups=groups,
-                rates=tuple(_rate(group, branches, shares or {}) for group in groups),
+                groups=(),
+                rates=(),
                 channels=channels_of(model),
                 costs=costs,
                 target=target_macs,
                 min_channels=min_channels,
             )
+
+            def choose(groups: Sequence[Group]) -> tuple[int, ...]:
+                rates = tuple(_rate(group, branches, shares or {}) for group in groups)
+                return _choose_widths(replace(task, groups=tuple(groups), rates=rates), round_to)
+
+            removed = _sound(model, find_groups(model, importance), choose)
             remember_widths(model)
-            _remove(model, companions, task.groups, _choose_widths(task, round_to))
+            for whole in (model, *companions):
+                _cut(whole, removed)
     report = SlimReport(
         target_macs=target_macs,
         macs_before=before,
@@ -281,18 +293,64 @@ def _least(group: Group, min_channels: int) -> int:
     return max(-(-min_channels // group.unit), group.least)
 
 
-def _remove(
-    model: nn.Module, companions: Sequence[nn.Module], groups: Sequence[Group], widths: Sequence[int]
-) -> None:
-    """Cut the least important channels: on a copy first, which must still compute what the model does without
-    them, then on the model and those that go with it.
-    """
-    removed: dict[str, dict[str, set[int]]] = {}
+def _removed(groups: Sequence[Group], widths: Sequence[int]) -> _Removed:
+    """Return the channels that go with the least important units of groups."""
+    removed: _Removed = {}
     for group, width in zip(groups, widths, strict=True):
         gone = group.order[: len(group.order) - width]
-        for member in group.members:
+        for member in group.members if gone else ():
             channels = itertools.chain.from_iterable(member.channels.get(root, ()) for root in gone)
             removed.setdefault(member.layer, {"in": set(), "out": set()})[member.side].update(channels)
+    return removed
+
+
+def _sound(
+    model: nn.Module, groups: Sequence[Group], choose: Callable[[Sequence[Group]], Sequence[int]]
+) -> _Removed:
+    """Choose channels of groups without which the model computes what it should.
+
+    Where a model splits or mixes channels in its own way, only the groups that this touches are traced to the
+    wrong places. Each group is then tried by itself, and those that fail stay.
+
+    Args:
+        model: Model, which stays unchanged.
+        groups: What may lose channels.
+        choose: Returns the units that each of some groups keeps.
+
+    Raises:
+        NotPrunable: No group can lose channels, or all can by themselves and not together.
+    """
+    while True:
+        widths = choose(groups)
+        removed = _removed(groups, widths)
+        try:
+            _check(model, removed)
+        except NotPrunable:
+            rest = [g for g, width in zip(groups, widths, strict=True) if _is_sound(model, g, width)]
+            if len(rest) == len(groups) or not _removed(rest, [group.least for group in rest]):
+                raise
+            log.info("groups of channels stay, not understood count=%d", len(groups) - len(rest))
+            groups = rest
+        else:
+            return removed
+
+
+def _is_sound(model: nn.Module, group: Group, width: int) -> bool:
+    """Return whether a model in which one group is cut to a width computes what it should."""
+    removed = _removed([group], [width])
+    try:
+        _check(model, removed)
+    except NotPrunable:
+        return False
+    return True
+
+
+def _check(model: nn.Module, removed: _Removed) -> None:
+    """Cut channels out of a copy, which must still compute what the model does without them.
+
+    Raises:
+        NotPrunable: It does not.
+    """
     probe = copy_of(model)
     try:
         _silence(probe, removed)
@@ -318,11 +376,9 @@ def _remove(
             "mixes channels in a way that was not understood, such as a channel shuffle, a mean over them or "
             "standardised weights"
         )
-    for whole in (model, *companions):
-        _cut(whole, removed)
 
 
-def _silence(model: nn.Module, removed: dict[str, dict[str, set[int]]]) -> None:
+def _silence(model: nn.Module, removed: _Removed) -> None:
     """Set the weights that read the channels to be removed to zero."""
     modules = dict(model.named_modules())
     for name, sides in removed.items():
@@ -330,7 +386,7 @@ def _silence(model: nn.Module, removed: dict[str, dict[str, set[int]]]) -> None:
             silence_inputs(modules[name], sorted(sides["in"]))
 
 
-def _cut(model: nn.Module, removed: dict[str, dict[str, set[int]]]) -> None:
+def _cut(model: nn.Module, removed: _Removed) -> None:
     modules = dict(model.named_modules())
     for name, sides in removed.items():
         inputs, outputs, _ = layer_channels(modules[name])

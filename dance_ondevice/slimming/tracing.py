@@ -9,7 +9,7 @@ to what grouped convolutions and shuffles can lose.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from dance_ondevice.images.masks import STRIDE
 from dance_ondevice.models.channels import has_channels, is_channelwise, layer_channels
-from dance_ondevice.slimming.walking import Reached, walk
+from dance_ondevice.slimming.walking import Walked, walk
 
 #: Side of the image that a model is traced with: small, but several pixels at the deepest resolution.
 TRACE_SIDE = 4 * STRIDE
@@ -40,7 +40,7 @@ class Traced:
         width: Number of its output channels.
         sides: What each of them takes along.
         layers: Layers of the group by name, of the traced copy.
-        columns: Sets of the root's channels that a shuffle keeps together.
+        columns: Sets of the root's channels that go together: by a shuffle, or by a channel that all reach.
     """
 
     root: str
@@ -72,10 +72,10 @@ def trace(probe: nn.Module) -> list[Traced]:
         last = {module for module, node in graph.module2node.items() if not node.outputs}
         tied = _tied(probe)
         read = [
-            _read(reached, graph, names, last, moved)
-            for reached in walk(graph)
+            _read(walked, graph, names, last, moved)
+            for walked in walk(graph)
             # Layers that share a weight are one in training; cut, they would part.
-            if not any(each.module in tied for each in reached)
+            if not any(each.module in tied for each in walked.reached)
         ]
     return [group for group in read if group is not None]
 
@@ -178,18 +178,18 @@ def forward_with_auxiliary(model: nn.Module, image: Tensor) -> Any:
 
 
 def _read(
-    reached: Sequence[Reached],
+    walked: Walked,
     graph: Any,
     names: Mapping[nn.Module, str],
     last: set[Any],
     moved: Mapping[Any, int],
 ) -> Traced | None:
-    """Translate what goes with a root, the first; None where it must not or cannot lose channels."""
-    root = reached[0].module
+    """Translate what goes with a root; None where it must not or cannot lose channels."""
+    root = walked.reached[0].module
     sides: Sides = {}
     layers: dict[str, nn.Module] = {}
     columns: defaultdict[tuple[Any, int], set[int]] = defaultdict(set)
-    for each in reached:
+    for each in walked.reached:
         module = each.module
         if isinstance(module, nn.Parameter):
             return None  # a bare parameter: its axis of channels is unknown
@@ -217,5 +217,5 @@ def _read(
         width=layer_channels(root)[1],
         sides=sides,
         layers=layers,
-        columns=tuple(map(frozenset, columns.values())),
+        columns=(*map(frozenset, columns.values()), *walked.ties),
     )

@@ -41,6 +41,20 @@ class Reached:
     channels: dict[int, int | None]
 
 
+@dataclass(frozen=True, eq=False)
+class Walked:
+    """All that goes with the output channels of a root.
+
+    Attributes:
+        reached: The sides of operations, the root first.
+        ties: Pairs of the root's channels that meet in one channel, such as where a tensor that is
+            concatenated with itself is added to it: they can only go together.
+    """
+
+    reached: list[Reached]
+    ties: frozenset[frozenset[int]]
+
+
 class _Index(NamedTuple):
     """A channel and the channel of the root that it goes with, as torch-pruning's mappings take them."""
 
@@ -48,8 +62,8 @@ class _Index(NamedTuple):
     root_idx: int | None
 
 
-def walk(graph: Any) -> Iterator[list[Reached]]:
-    """Yield all that goes with the output channels of a root (convolution or linear layer), the root first.
+def walk(graph: Any) -> Iterator[Walked]:
+    """Yield all that goes with the output channels of each root (convolution or linear layer).
 
     A layer whose outputs were reached from one root is no other. Roots that reach too much, or an operation
     that torch-pruning has misread, are left out.
@@ -65,19 +79,22 @@ def walk(graph: Any) -> Iterator[list[Reached]]:
     for root in graph.module2node:
         if not isinstance(root, (_ConvNd, nn.Linear)) or root in written:
             continue
-        reached, usable = _reach(graph, root)
-        written.update(each.module for each in reached if graph.is_out_channel_pruning_fn(each.handler))
-        left -= sum(len(each.channels) for each in reached)
+        walked, usable = _reach(graph, root)
+        written.update(
+            each.module for each in walked.reached if graph.is_out_channel_pruning_fn(each.handler)
+        )
+        left -= sum(len(each.channels) for each in walked.reached)
         if left <= 0:
             raise TooEntangled("channels go with more others than can be followed, as by computed kernels")
         if usable:
-            yield reached
+            yield walked
 
 
-def _reach(graph: Any, root: nn.Module) -> tuple[list[Reached], bool]:
+def _reach(graph: Any, root: nn.Module) -> tuple[Walked, bool]:
     """Return what goes with a root's output channels, and whether it is all and all was understood."""
     found: dict[tuple[Any, Any], Reached] = {}
     waiting: list[tuple[Any, Any, list[_Index]]] = []
+    ties: set[frozenset[int]] = set()
     left, understood = MOST_OF_ROOT, True
 
     def visit(node: Any, handler: Any, indices: Iterable[_Index]) -> None:
@@ -91,6 +108,9 @@ def _reach(graph: Any, root: nn.Module) -> tuple[list[Reached], bool]:
                 reached.channels[index.idx] = index.root_idx
                 fresh.append(index)
                 left -= 1
+            # What lies beyond was visited for the first of the two, and goes with both.
+            elif None not in (pair := {reached.channels[index.idx], index.root_idx}) and len(pair) > 1:
+                ties.add(frozenset(each for each in pair if each is not None))
         if fresh:
             found[node, handler] = reached
             waiting.append((node, handler, fresh))
@@ -116,4 +136,4 @@ def _reach(graph: Any, root: nn.Module) -> tuple[list[Reached], bool]:
         for dependency in node.dependencies:
             if dependency.is_triggered_by(handler):
                 visit(dependency.target, dependency.handler, mapped(dependency, indices))
-    return list(found.values()), understood and left > 0
+    return Walked(list(found.values()), frozenset(ties)), understood and left > 0

@@ -147,16 +147,54 @@ class ChannelMean(Shuffled):
         return self.head(self.second(x * x.mean(dim=1, keepdim=True)))
 
 
-@pytest.mark.parametrize("make", [Shuffled, ChannelMean])
+MIXED = [Shuffled, ChannelMean]
+
+
+@pytest.mark.parametrize("make", MIXED)
 def test_channels_that_are_mixed_without_a_layer_are_refused_and_the_model_stays(
     make: Callable[[], nn.Module],
 ) -> None:
     torch.manual_seed(0)
     model = make().eval()
+    model.second[2] = nn.GroupNorm(4, 32)  # what it touches stays, and nothing else is left to cut
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    with pytest.raises(NotPrunable, match="mixes channels in a way that was not understood"):
+    with pytest.raises(NotPrunable, match="not understood"):
         slim(model, target_macs=count_macs(model, 64, 64) // 2, size=(64, 64))
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("make", MIXED)
+def test_around_channels_that_are_mixed_without_a_layer_the_rest_is_slimmed(
+    make: Callable[[], nn.Module],
+) -> None:
+    torch.manual_seed(0)
+    model, x = make().eval(), torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        model.second[1].weight[:20] = model.second[1].bias[:20] = 0.0
+        before = model(x)
+        slim_to(model, 0.75, round_to=4, min_channels=12)
+        assert (model.first[0].out_channels, model.second[0].out_channels < 32) == (32, True)
+        assert torch.allclose(model(x), before, atol=1e-5)
+
+
+class Doubled(nn.Module):
+    """Channels meet their copies: a channel of the wide layer goes with its partner in the other half."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wide, self.narrow = nn.Conv2d(3, 32, 3, padding=1), nn.Conv2d(3, 16, 3, padding=1)
+        self.head = nn.Conv2d(32, 5, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        narrow = self.narrow(x)
+        out: Tensor = self.head(self.wide(x) + torch.cat([narrow, narrow], dim=1))
+        return out
+
+
+def test_channels_that_meet_go_together() -> None:
+    model = Doubled()
+    assert_sound(model, slim_to(model, 0.5, round_to=1))
+    assert model.wide.out_channels == 2 * model.narrow.out_channels < 32
 
 
 def test_channels_that_go_with_too_many_others_stay_while_others_go(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,6 +195,22 @@ def test_ids_of_the_same_classes_in_another_order_stop_everything(
 
 
 @pytest.mark.usefixtures("daemon")
+def test_what_moved_since_another_frame_is_no_other_order(bring, ids, store: Store, folder: Path) -> None:
+    """Of labels of cars and people alone, or with all else, there are other ones at the same places later."""
+    now = np.zeros(SIZE, np.uint8)
+    for number, (before, after) in enumerate(((7, 9), (8, 7), (9, 10))):
+        now[5 * number : 5 * number + 4, :8] = after
+        now[5 * number : 5 * number + 4, 20:28] = before  # where it is now
+    known = np.full(SIZE, 255, np.uint8)
+    for number, before in enumerate((7, 8, 9)):
+        known[5 * number : 5 * number + 4, :8] = before
+    put(store, ids[2], known)
+    for number, mask in enumerate((now, np.where(now > 0, now, 255).astype(np.uint8))):
+        (folder / f"{ids[number]}.png").write_bytes(encode_png(mask))
+    assert bring(folder)["imported"] == 2
+
+
+@pytest.mark.usefixtures("daemon")
 def test_ids_that_agree_with_nothing_that_is_known_are_told_of(
     bring, ids, store: Store, folder: Path
 ) -> None:

@@ -128,6 +128,7 @@ def test_a_label_of_another_picture_is_refused_by_the_picture_beside_it(
         3: own[::-1, ::-1],
         4: scene(2),
         5: own,
+        6: own[::-1, ::-1],  # its sender obeyed the orientation that the file has
     }
     ids = [add(store, f"front-170000000000000{n}-{n}", "front", encode_jpeg(own, 90 + n)) for n in beside]
     drawn = ["labels", "images"] if layout == "masks" else ["train", "train"]
@@ -138,7 +139,7 @@ def test_a_label_of_another_picture_is_refused_by_the_picture_beside_it(
     exif = b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x03\0\0\0\0\0\0"
     for number, picture in beside.items():
         jpeg = encode_jpeg(np.ascontiguousarray(picture))
-        jpeg = jpeg[:2] + exif + jpeg[2:] if number == 5 else jpeg
+        jpeg = jpeg[:2] + exif + jpeg[2:] if number >= 5 else jpeg
         (folder / drawn[1] / f"{ids[number]}{ending}.jpg").write_bytes(jpeg)
         if layout != "coco":
             (folder / drawn[0] / f"{ids[number]}{ending}_mask.png").write_bytes(label(3))
@@ -146,10 +147,10 @@ def test_a_label_of_another_picture_is_refused_by_the_picture_beside_it(
         names = [f"{each}.jpg" for each in ids]
         write(
             folder / "train" / "_annotations.coco.json",
-            coco(*names, annotations=[{**CAR, "id": n, "image_id": n} for n in range(1, 7)]),
+            coco(*names, annotations=[{**CAR, "id": n, "image_id": n} for n in range(1, 8)]),
         )
     answer = bring(folder, code=1)
-    assert (answer["imported"], answer["refused"]) == (2, 4)
+    assert (answer["imported"], answer["refused"]) == (3, 4)
     why = {each["sample"]: each["error"] for each in answer["results"] if each["error"]}
     assert ["mirrored or turned" in why[ids[n]] for n in (2, 3, 4)] == [True, True, False]
     assert "something else" in why[ids[4]]
