@@ -28,6 +28,11 @@ _DEVICE = re.compile(r"/dev/video(\d+)")
 _SYNTHETIC = "synthetic:street"
 _STDIN = "/dev/stdin"
 #: What a pipe must carry, as it cannot be read twice.
+_AT_URLS = ": look whether it is switched on and reachable, and at address, port, user and password"
+_AT_DEVICES = (
+    ": `ls -l /dev/video*` names the cameras; it may be in use by another program, or your user not be in "
+    "the group video; one on a Raspberry Pi's ribbon comes in by `stream -`"
+)
 _IN_PIPES = (
     ": expected MJPEG, H.264, MPEG-TS, Matroska or Y4M, which begin with all that is needed to read on"
 )
@@ -244,7 +249,8 @@ def _video(
     if not opened.isOpened():
         opened.release()
         kind = "video" if piped or not live else "camera"
-        raise SourceError(f"{spec} cannot be opened as a {kind}" + (_IN_PIPES if piped else ""))
+        hint = _IN_PIPES if piped else _AT_URLS if "://" in spec else _AT_DEVICES if live else ""
+        raise SourceError(f"{spec} cannot be opened as a {kind}{hint}")
     count, fps = int(opened.get(cv2.CAP_PROP_FRAME_COUNT)), opened.get(cv2.CAP_PROP_FPS)
     if not live and count > 0 and (seconds := capture.duration(Path(spec))):
         fps = min(fps, count / seconds)  # the mean of a variable rate

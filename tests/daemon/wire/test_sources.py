@@ -396,9 +396,11 @@ def test_files_that_cannot_be_read_and_hidden_ones_do_not_end_a_folder(folder: P
 def test_camera_that_cannot_be_opened() -> None:
     camera = FakeCamera(opened=False)
 
-    with pytest.raises(SourceError, match="cannot be opened as a camera"):
+    with pytest.raises(SourceError, match=r"cannot be opened as a camera.* group video"):
         iter_frames("/dev/video3", open_capture=lambda where: camera)
     assert camera.released
+    with pytest.raises(SourceError, match=r"cannot be opened as a camera.* reachable.* password"):
+        iter_frames("rtsp://camera.local/main", open_capture=lambda where: camera)
 
 
 def test_synthetic_street() -> None:
