@@ -116,7 +116,9 @@ def next_step(facts: LearningFacts) -> NextStep:
     found = tuple(_obstacles(facts))
     looks = _looks(facts, {each.reason for each in found})
     command = found[0].command if found else ""
-    words = "; ".join(each.words for each in found) or "a round starts at the next look"
+    words = (
+        "; ".join(each.words for each in found) or "a round starts at the next look (`train-now`: at once)"
+    )
     line = ", ".join(filter(None, (words, looks)))
     if command:
         line += f"; next: {command}"

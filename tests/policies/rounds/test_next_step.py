@@ -90,7 +90,9 @@ def test_nothing_is_in_the_way() -> None:
     step = next_step(READY)
     assert step.reasons == ()
     assert step.command == ""
-    assert step.line == "a round starts at the next look, looks again 11:34 (every 30m)"
+    assert (
+        step.line == "a round starts at the next look (`train-now`: at once), looks again 11:34 (every 30m)"
+    )
 
 
 @pytest.mark.parametrize(
