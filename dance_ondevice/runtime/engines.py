@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import sys
@@ -185,7 +186,10 @@ def _share_memory(onnxruntime: Any) -> None:
     sizes and conditions; this one holds the largest.
     """
     kind, where = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
-    onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, where), None)
+    # Older releases refuse a second pool, where the program around or another thread has made one: that one
+    # is used then. Where there is none, each session has its own.
+    with contextlib.suppress(RuntimeError):
+        onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, where), None)
 
 
 def _openvino(graph: bytes, threads: int, device: Device, size: tuple[int, int] | None) -> Run:
