@@ -186,8 +186,8 @@ def _share_memory(onnxruntime: Any) -> None:
     sizes and conditions; this one holds the largest.
     """
     kind, where = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
-    # Older releases refuse a second pool, where the program around or another thread has made one: that one
-    # is used then. Where there is none, each session has its own.
+    # Older releases refuse a second pool where the program around has made one: that one is used then. Where
+    # there is none, each session has its own.
     with contextlib.suppress(RuntimeError):
         onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, where), None)
 

@@ -59,7 +59,7 @@ thread.join()
 """
 
 
-#: A program that has made the pool itself, with an onnxruntime that refuses a second one, as up to 1.20.
+#: A program that has made the pool itself, with an onnxruntime that refuses a second one, as 1.20 does.
 _TAKEN = """
 import onnxruntime
 
