@@ -186,7 +186,8 @@ def _share_memory(onnxruntime: Any) -> None:
     sizes and conditions; this one holds the largest.
     """
     kind, where = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
-    # Older versions refuse a second one, as where two threads come here at once.
+    # Older releases refuse a second pool where the program around has made one: that one is used then. Where
+    # there is none, each session has its own.
     with contextlib.suppress(RuntimeError):
         onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, where), None)
 

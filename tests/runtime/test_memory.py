@@ -59,8 +59,22 @@ thread.join()
 """
 
 
-def test_a_pass_asks_the_system_for_no_memory_and_a_large_rare_frame_leaves_none() -> None:
-    command = [sys.executable, "-c", _PASSES]
+#: A program that has made the pool itself, with an onnxruntime that refuses a second one, as 1.20 does.
+_TAKEN = """
+import onnxruntime
+
+def refuse(*arguments):
+    raise RuntimeError("An allocator for this device has already been registered for sharing.")
+
+kind, where = onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, onnxruntime.OrtMemType.DEFAULT
+onnxruntime.create_and_register_allocator(onnxruntime.OrtMemoryInfo("Cpu", kind, 0, where), None)
+onnxruntime.create_and_register_allocator = refuse
+"""
+
+
+@pytest.mark.parametrize("program", ["", _TAKEN], ids=["own", "taken"])
+def test_a_pass_asks_the_system_for_no_memory_and_a_large_rare_frame_leaves_none(program: str) -> None:
+    command = [sys.executable, "-c", program + _PASSES]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     # A layer of this network has 32 MB, 8192 pages, and one of the large frame 300 MB.
     assert found["faults"] < 4000
