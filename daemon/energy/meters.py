@@ -51,7 +51,8 @@ def later_meter(energy: Energy, meter: Meter, machine: Machine | None = None) ->
     """A sentence about a meter that has appeared since the start; "" without one.
 
     A driver may be loaded, and a meter be plugged in, later than the service starts. It is not taken into use
-    while the service runs, since a round's joules are those of one meter.
+    while the service runs, since a round's joules are those of one meter. A battery is no such
+    meter: it discharges whenever the supply is cut, and measures nothing once that is back.
 
     Args:
         energy: The section ``[energy]``.
@@ -61,7 +62,7 @@ def later_meter(energy: Energy, meter: Meter, machine: Machine | None = None) ->
     if energy.meter != "auto" or meter.method != "modelled":
         return ""
     found, _ = best_meter(machine or Machine(sysfs=Path(energy.sysfs_root)))
-    if found is None:
+    if found is None or found.source == "battery":
         return ""
     return (
         f"energy is modelled, and a meter has appeared since the start ({found.about}): restart the service "

@@ -58,6 +58,13 @@ def test_a_meter_that_appears_after_the_start_is_told_of(tmp_path: Path) -> None
     assert "restart the service" in told
     assert later_meter(Energy(meter="modelled"), meter, board) == ""
     assert later_meter(Energy(), choose_meter(Energy(), lambda: 0.0, board)[0], board) == ""
+    # The supply was cut: after a restart, time on the supply would be unmeasured.
+    battery = tmp_path / "class" / "power_supply" / "BAT0"
+    battery.mkdir(parents=True)
+    for name, text in (("type", "Battery"), ("status", "Discharging"), ("power_now", "9000000")):
+        (battery / name).write_text(text)
+    assert choose_meter(Energy(), lambda: 0.0, nothing)[0].source == "battery"
+    assert later_meter(Energy(), meter, nothing) == ""
 
 
 def test_auto_names_the_remedy_for_a_better_source_that_may_not_be_read() -> None:
