@@ -76,8 +76,8 @@ def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, H
         data = base64.b64decode(str(query["data"]), validate=True)
         return {"have": _taking(lambda: box.piece_of_release(wanted, _number(query["offset"]), data))}
 
-    def voted(_: Mapping[str, object]) -> dict[str, Any]:
-        _taking(lambda: box.scored(None))
+    def voted(query: Mapping[str, object]) -> dict[str, Any]:
+        _taking(lambda: box.scored(None, counted=query.get("counted", True) is True))
         return {}
 
     def trouble(query: Mapping[str, object]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -65,7 +65,7 @@ class Desk:
         sync_seconds: float,
         now: Callable[[], float],
         monotonic: Callable[[], float] = time.monotonic,
-        admitted: Callable[[], Collection[str] | None] = lambda: None,
+        admitted: Callable[[], Mapping[str, str] | None] = lambda: None,
     ) -> None:
         """``now`` is the wall clock in seconds; ``shelf`` is open; ``admitted`` as for ``Presence``."""
         self._shelf = shelf
@@ -74,10 +74,11 @@ class Desk:
         self._sync_seconds = sync_seconds
         self._now = now
         self._monotonic = monotonic
-        self._doubles = Doubles(monotonic)
+        self._doubles = Doubles(monotonic, turn_s=sync_seconds)
         #: The candidate, and since when this process knows it.
         self._asking = (-1, 0.0)
-        self.presence = Presence({n: facts.seen_at for n, facts in shelf.boards.items()}, now, admitted)
+        seen_at = {name: facts.seen_at for name, facts in shelf.boards.items()}
+        self.presence = Presence(seen_at, now, monotonic, admitted)
         #: Since when this process knows each offer that waits, by the monotonic clock.
         self._waiting: dict[str, float] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
@@ -119,8 +120,9 @@ class Desk:
                 case messages.Score():
                     return self._score(board, ask), b""
                 case messages.Who():
-                    heard_at = self.presence.heard_at()
-                    return roster(self._shelf, heard_at, self.tallies, ask.id, self._now()), b""
+                    seen, waiting = self.presence.heard_at(), self.waiting()
+                    found = roster(self._shelf, seen, waiting, self.tallies, number=ask.id, now=self._now())
+                    return found, b""
         except OSError as error:
             self.tallies.refused["disk"] += 1
             log.warning("cannot serve board=%s error=%s", board, error)
@@ -149,7 +151,7 @@ class Desk:
             id=ask.id,
             published=told(published),
             candidate=told(candidate) if candidate is not None else None,
-            voted=candidate is not None and board in candidate.votes,
+            voted=candidate is not None and self._has_voted(board, candidate),
             offer=self._state(board, ask.offer) if ask.offer else None,
             set_back=bool(has) and self._shelf.number_of(has) is None,
             next_s=max(self._sync_seconds, self.presence.lately() / _MOST_SYNCS),
@@ -170,7 +172,7 @@ class Desk:
             )
         if facts.used is not None and facts.used.id == offer:
             return messages.OfferState(id=offer, state="used")
-        if facts.offer == offer:
+        if facts.offer == offer and self.presence.admits(board, facts.key):
             return messages.OfferState(
                 id=offer, state="refused" if facts.refused else "waiting", reason=facts.refused
             )
@@ -203,7 +205,8 @@ class Desk:
         if data is None:
             return messages.OfferState(id=offer.id, state="unknown")  # damaged on the way: once more
         before = self._shelf.boards.get(board, BoardFacts())
-        facts = msgspec.structs.replace(before, offer=offer.id, arrived_at=self._now(), refused="")
+        key = self.presence.key_of(board)
+        facts = msgspec.structs.replace(before, offer=offer.id, arrived_at=self._now(), refused="", key=key)
         try:
             about = decode_offer(data, self._root, self._shapes, self._values).about
             facts = msgspec.structs.replace(facts, base=self._base(about), samples=about.samples)
@@ -271,7 +274,7 @@ class Desk:
         candidate = self._shelf.candidate
         if candidate is None or candidate.sha256 != ask.sha256:
             return messages.Scored(id=ask.id, counted=False, reason="it is decided already")
-        if board in candidate.votes:
+        if self._has_voted(board, candidate):
             return messages.Scored(id=ask.id, counted=True)
         if ask.against != self._shelf.published.sha256:
             return messages.Scored(id=ask.id, counted=False, reason="it was compared with another version")
@@ -280,9 +283,16 @@ class Desk:
             fault = "the two were scored on other pixels"
         if fault:
             return self._refused(ask, fault)
-        votes = {**candidate.votes, board: VoteFacts(candidate=ask.candidate, published=ask.published)}
+        key = self.presence.key_of(board)
+        vote = VoteFacts(candidate=ask.candidate, published=ask.published, key=key)
+        votes = {**candidate.votes, board: vote}
         self._shelf.change(msgspec.structs.replace(candidate, votes=votes))
         return messages.Scored(id=ask.id, counted=True)
+
+    def _has_voted(self, board: str, candidate: VersionFacts) -> bool:
+        """Whether a board's counts are here and are still its own."""
+        vote = candidate.votes.get(board)
+        return vote is not None and self.presence.admits(board, vote.key)
 
     def decide(self) -> Decision | None:
         """Publish or decline the candidate if the votes are there; None where there is none.
@@ -296,10 +306,10 @@ class Desk:
         votes = [
             Vote(board=board, candidate=vote.candidate, published=vote.published)
             for board, vote in candidate.votes.items()
-            if self.presence.admits(board)
+            if self.presence.admits(board, vote.key)
         ]
         waited_s = self._waited(candidate)
-        found = decide(self._rules, votes, volunteers=self.presence.lately(), waited_s=waited_s)
+        found = decide(self._rules, votes, volunteers=self.presence.volunteers(), waited_s=waited_s)
         if found.outcome != "wait":
             changed = msgspec.structs.replace(
                 candidate, status=found.outcome, reason=found.reason, miou=found.candidate
@@ -319,7 +329,7 @@ class Desk:
 
     def waiting(self) -> dict[str, BoardFacts]:
         """The boards of the fleet whose offer waits for a version."""
-        return {name: f for name, f in self._shelf.waiting().items() if self.presence.admits(name)}
+        return {name: f for name, f in self._shelf.waiting().items() if self.presence.admits(name, f.key)}
 
     def work(self) -> Work | None:
         """The version that is to be made now; None while none is due or one is being judged."""
@@ -343,6 +353,8 @@ class Desk:
         )
         if len(sources) < 2:
             return None
+        files = (path for each in sources for path in (each.path, each.counted_from))
+        shelf.averaged = frozenset(path for path in files if path is not None)
         return Work(
             number=max(shelf.versions) + 1,
             now=shelf.master(shelf.published.number),
@@ -372,9 +384,16 @@ class Desk:
     def made(self, made: Made) -> None:
         """Take in a version that was made: from now on its offers are used.
 
+        One with the offer of a board whose key was removed meanwhile is let go of; the others wait on.
+
         Raises:
             OSError: The disk is full or fails; then its offers wait on.
         """
+        self._shelf.averaged = frozenset()
+        revoked = [s.used.board for s in made.work.sources if not self.presence.admits(s.used.board)]
+        if revoked:
+            log.info("version let go of number=%d revoked=%s", made.work.number, " ".join(revoked))
+            return
         facts = VersionFacts(
             number=made.work.number,
             sha256=made.sha256,
@@ -414,9 +433,9 @@ def open_desk(
     sync_seconds: float,
     now: Callable[[], float],
     monotonic: Callable[[], float] = time.monotonic,
-    admitted: Callable[[], Collection[str] | None] = lambda: None,
+    admitted: Callable[[], Mapping[str, str] | None] = lambda: None,
 ) -> tuple[Shelf, Desk]:
-    """Open a server's state folder; ``admitted`` names the boards whose keys are known, None for all.
+    """Open a server's state folder; ``admitted`` returns the boards' keys by name, None for all.
 
     Raises:
         ShelfError: A file is damaged.

@@ -15,15 +15,18 @@ __all__ = ["Doubles"]
 _REMEMBERED = 8
 #: Returns of an earlier word that show it. One might be a request that was long on its way.
 _RETURNS = 2
-#: How long after the last return two boards are taken for granted, s.
-_HOLD_S = 3600.0
+#: How long after the last return two boards are taken for granted, s, and in turns of a board at least: the
+#: next return comes within one.
+_HOLD_S, _HOLD_TURNS = 3600.0, 2
 
 
 class Doubles:
     """The words that each board's daemons said, newest last."""
 
-    def __init__(self, monotonic: Callable[[], float]) -> None:
+    def __init__(self, monotonic: Callable[[], float], *, turn_s: float = 0.0) -> None:
+        """``turn_s`` is how often a board is heard of, s."""
         self._monotonic = monotonic
+        self._hold_s = max(_HOLD_S, _HOLD_TURNS * turn_s)
         self._words: dict[str, deque[str]] = {}
         self._returns: dict[str, deque[float]] = {}
 
@@ -36,4 +39,4 @@ class Doubles:
             returns.append(self._monotonic())
         if word and (not words or words[-1] != word):
             words.append(word)
-        return len(returns) == _RETURNS and self._monotonic() - returns[0] < _HOLD_S
+        return len(returns) == _RETURNS and self._monotonic() - returns[0] < self._hold_s

@@ -30,10 +30,11 @@ class ChangeFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VoteFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """A volunteer's counts of a candidate and of the published version."""
+    """A volunteer's counts of a candidate and of the published version; ``key`` is its public key then."""
 
     candidate: Tally
     published: Tally
+    key: str = ""
 
 
 class VersionFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +80,7 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
         seen_at: When the board was heard of, to about an hour.
         has: The release that it has taken last; empty for the root.
         refuses: The release that its own gate refused last.
+        key: The public key with which that offer came; empty of older releases of the program.
     """
 
     offer: str = ""
@@ -90,3 +92,4 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
     seen_at: float = 0.0
     has: str = ""
     refuses: str = ""
+    key: str = ""

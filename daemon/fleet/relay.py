@@ -150,6 +150,7 @@ class Relay:
             raise NoServer(f"version {release.number} arrives damaged again and again")
 
     def _vote(self, ballot: Ballot) -> None:
+        counted = False
         try:
             answer, _ = self._server.ask(
                 messages.Score(
@@ -166,7 +167,8 @@ class Relay:
             log.warning("the server takes no counts of %s: %s", ballot.sha256[:12], error)
         else:
             log.info("counts of %s: counted=%s %s", ballot.sha256[:12], answer.counted, answer.reason)
-        self._daemon("fleet_voted")
+            counted = answer.counted
+        self._daemon("fleet_voted", counted=counted)
 
     def _failed(self, trouble: str, *, at_least: float = 0.0, tell: bool = True) -> Turn:
         if tell:

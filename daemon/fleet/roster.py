@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from dance_ondevice.daemon.fleet.facts import BoardFacts
 from dance_ondevice.daemon.fleet.shelf import Shelf
@@ -41,18 +41,25 @@ class Tallies:
 
 
 def roster(
-    shelf: Shelf, seen: Mapping[str, float], tallies: Tallies, number: int, now: float
+    shelf: Shelf,
+    seen: Mapping[str, float],
+    waiting: Collection[str],
+    tallies: Tallies,
+    *,
+    number: int,
+    now: float,
 ) -> messages.Boards:
     """Who is in the fleet, on which version, what each gained, and bytes.
 
     Args:
         shelf: The server's files.
         seen: When each board was heard of, s since the epoch.
+        waiting: The boards whose offer waits for a version.
         tallies: Counts since the start.
         number: Of the request.
         now: Wall clock, s.
     """
-    waiting, gains = shelf.waiting(), _gains(shelf)
+    gains = _gains(shelf)
     latest = sorted(seen, key=lambda name: -seen[name])[:_NAMED]
     boards = []
     for name in sorted(latest):

@@ -75,7 +75,7 @@ def serve(
             rules,
             sync_seconds=kit.settings.sync_seconds,
             now=now,
-            admitted=lambda: kit.curve.clients.names,
+            admitted=lambda: kit.curve.clients.by_name,
         )
         context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
         context.set(zmq.MAX_SOCKETS, 64)

@@ -50,6 +50,8 @@ class Shelf:
         self._used: dict[str, int] = {}
         #: The offer of each board that is in the candidate.
         self._judged: dict[str, str] = {}
+        #: Files of offers that a version is being made of now: they stay, also where newer ones arrive.
+        self.averaged: frozenset[Path] = frozenset()
 
     @property
     def published(self) -> VersionFacts:
@@ -92,7 +94,9 @@ class Shelf:
             # Without facts a board's first offer was not yet admitted.
             exists = (folder / _FACTS).exists()
             self.boards[folder.name] = _read(folder / _FACTS, BoardFacts) if exists else BoardFacts()
-        for version in sorted(self.versions.values(), key=lambda v: v.number):
+        versions = sorted(self.versions.values(), key=lambda v: v.number)
+        self._used = {used.id: version.number for version in versions for used in version.offers}
+        for version in versions:
             self._count_used(version)
         self._tidy()
 
@@ -289,7 +293,10 @@ class Shelf:
         for used in version.offers:
             self._used[used.id] = version.number
             facts = self.boards.get(used.board)
-            if version.status == "published" and facts is not None:
+            if version.status != "published" or facts is None:
+                continue
+            # One that was adopted is written down, and came after what this name handed in before.
+            if facts.used is None or self._used.get(facts.used.id, -1) < version.number:
                 self.boards[used.board] = replace(facts, used=used)
 
     def _tidy(self) -> None:
@@ -317,7 +324,7 @@ class Shelf:
         kept.add(self._judged.get(board, ""))
         folder = self.folder / "boards" / board
         for path in folder.glob(f"*{_OFFER}"):
-            if path.name.removesuffix(_OFFER) not in kept:
+            if path.name.removesuffix(_OFFER) not in kept and path not in self.averaged:
                 path.unlink()
 
     def _version(self, number: int) -> Path:

@@ -69,7 +69,7 @@ class ClientKeys:
         self._lock = threading.Lock()
         self._entries: dict[str, _Entry] = {}
         self._known: Mapping[str, str] = MappingProxyType({})
-        self._names: frozenset[str] = frozenset()
+        self._by_name: Mapping[str, str] = MappingProxyType({})
         self._faults: Mapping[str, str] = MappingProxyType({})
         self._revocations = 0
 
@@ -79,9 +79,9 @@ class ClientKeys:
         return self._known
 
     @property
-    def names(self) -> frozenset[str]:
-        """Names of the known clients, as of the last scan."""
-        return self._names
+    def by_name(self) -> Mapping[str, str]:
+        """Public keys by client name, as of the last scan; a returned mapping never changes."""
+        return self._by_name
 
     @property
     def faults(self) -> Mapping[str, str]:
@@ -95,7 +95,7 @@ class ClientKeys:
 
     def key_of(self, name: str) -> str | None:
         """The public key of a client, as of the last scan."""
-        return next((key for key, known in self._known.items() if known == name), None)
+        return self._by_name.get(name)
 
     def name_of(self, key: str) -> str | None:
         """The client's name for a public key, after a scan; None for an unknown key.
@@ -196,7 +196,7 @@ class ClientKeys:
             log.info("client revoked name=%s key=%s", self._known[key], key)
         self._revocations += bool(gone)
         self._known, self._faults = MappingProxyType(known), MappingProxyType(faults)
-        self._names = frozenset(known.values())
+        self._by_name = MappingProxyType({name: key for key, name in known.items()})
 
     def _name(self, file: str) -> str:
         return file[len(self._prefix) : -len(PUBLIC_SUFFIX)]

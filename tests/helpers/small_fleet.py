@@ -111,6 +111,8 @@ class Server:
         self.folder, self.clock, self.rules = folder, clock, rules
         #: The boards whose keys are known; None for all.
         self.admitted: frozenset[str] | None = None
+        #: Boards that got another key than their first.
+        self.other_keys: dict[str, str] = {}
         self.shelf: Shelf
         self.desk: Desk
         self.restart()
@@ -124,8 +126,13 @@ class Server:
             sync_seconds=60.0,
             now=self.clock,
             monotonic=lambda: self.clock.at - self.clock.stepped,
-            admitted=lambda: self.admitted,
+            admitted=self._keys,
         )
+
+    def _keys(self) -> dict[str, str] | None:
+        if self.admitted is None:
+            return None
+        return {board: self.other_keys.get(board, "first") for board in self.admitted}
 
     def sync(
         self,

@@ -281,8 +281,8 @@ class Box:
             self._judged[judged.outcome] += 1
             self._keep(msgspec.structs.replace(self._facts, judged=(*others, judged)[-_REMEMBERED:]))
 
-    def scored(self, ballot: Ballot | None) -> None:
-        """Put counts out for the server; None once it has them.
+    def scored(self, ballot: Ballot | None, *, counted: bool = True) -> None:
+        """Put counts out for the server; None once it has them, or has said that they do not count.
 
         Raises:
             OSError: The disk is full or fails.
@@ -290,7 +290,7 @@ class Box:
         with self._lock:
             before = self._facts.ballot
             if before != ballot:
-                given = self._facts.given if before is None else before
+                given = self._facts.given if before is None or not counted else before
                 self._keep(msgspec.structs.replace(self._facts, ballot=ballot, given=given))
 
     @property

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from small_fleet import DAY, FIRST, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally
 
+from dance_ondevice.daemon.fleet.doubles import Doubles
 from dance_ondevice.daemon.fleet.shelf import ShelfError
 from dance_ondevice.daemon.wire import fleet_messages as messages
 from dance_ondevice.fleet.releases import apply_change, decode_release, encode_change
@@ -261,6 +262,30 @@ def test_a_clock_that_is_set_leaves_volunteers_their_time(server: Server) -> Non
     assert outcome() == "declined"
 
 
+@pytest.mark.parametrize("how", ["set", "off"])
+def test_one_board_decides_alone_for_none_after_the_calendar_leapt(server: Server, how: str) -> None:
+    """A clock that is set forward, or a server that was off, makes all boards silent for weeks at once."""
+    for board in BOARDS:
+        server.put(board, offer(0.1))
+    assert server.make()
+    server.clock.at += 20 * DAY
+    if how == "set":
+        server.clock.stepped += 20 * DAY
+    else:
+        server.restart()
+    server.sync("front")
+    server.vote("front")
+    found = server.desk.decide()
+    assert found is not None
+    assert (found.outcome, found.reason) == ("wait", "1 of 2 volunteers have scored it")
+    if how == "off":  # who was not heard of since the start is not waited for any longer
+        server.clock.at += 3601
+        server.sync("front")
+        found = server.desk.decide()
+        assert found is not None
+        assert found.outcome == "published"
+
+
 def test_two_boards_with_one_kit_are_told(server: Server) -> None:
     def sync(word: str) -> messages.Answer:
         ask = messages.Sync(id=1, root=ROOT.sha256, session=word)
@@ -276,6 +301,16 @@ def test_two_boards_with_one_kit_are_told(server: Server) -> None:
     assert isinstance(server.desk.answer("yard", ask, b"")[0], messages.Synced)
     server.clock.at += 3601
     assert isinstance(sync("c"), messages.Synced)  # one of them has got a kit of its own
+
+
+def test_two_boards_with_one_kit_are_told_however_seldom_they_ask() -> None:
+    clock = [0.0]
+    doubles = Doubles(lambda: clock[0], turn_s=21_600.0)
+    told = []
+    for turn in range(6):
+        clock[0] = turn * 10_800.0
+        told.append(doubles.heard("front", "ab"[turn % 2]))
+    assert told == [False, False, False, True, True, True]
 
 
 def test_damaged_state_is_named(server: Server) -> None:

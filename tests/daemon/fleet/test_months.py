@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from small_fleet import DAY, RULES, Clock, Server, name_of, offer
+from small_fleet import DAY, ROOT, RULES, Clock, Server, name_of, offer
 
-from dance_ondevice.daemon.fleet.making import DamagedOfferError
+from dance_ondevice.daemon.fleet.making import DamagedOfferError, make
 from dance_ondevice.daemon.wire import fleet_messages as messages
 
 BOARDS = ("front", "gate", "yard")
@@ -43,6 +43,61 @@ def test_what_a_revoked_board_has_left_counts_no_more(server: Server) -> None:
     assert found.outcome == "published"
 
 
+def test_what_came_with_a_stolen_kit_stays_out_when_its_name_has_another_key(server: Server) -> None:
+    """The page says to remove the key and to make another kit, which has the same name."""
+    server.admitted = frozenset(BOARDS)
+    server.put("front", offer(9.0))
+    server.put("gate", offer(0.1))
+    server.other_keys["front"] = "second"
+    server.restart()
+    assert set(server.desk.waiting()) == {"gate"}
+    # The same offer as well comes once more, with the new key.
+    for shift in (9.0, 0.2):
+        assert server.put("front", offer(shift)).state == "waiting"
+        assert set(server.desk.waiting()) == {"front", "gate"}
+    server.put("yard", offer(0.3))
+    assert server.make()
+    server.vote("front", candidate=99)
+    assert server.sync("front").voted
+    server.other_keys["front"] = "third"
+    assert not server.sync("front").voted
+    server.vote("gate", candidate=99)
+    found = server.desk.decide()
+    assert found is not None
+    assert found.outcome == "wait"
+    server.vote("front", candidate=99)
+    found = server.desk.decide()
+    assert found is not None
+    assert found.outcome == "published"
+
+
+def test_what_changes_while_a_version_is_made(server: Server) -> None:
+    """Making takes minutes with thousands of boards."""
+    for board in BOARDS:
+        server.put(board, offer(0.1 + 0.01 * BOARDS.index(board)))
+    work = server.desk.work()
+    assert work is not None
+    assert server.put("front", offer(0.5)).state == "waiting"
+    server.admitted = frozenset({"front", "gate"})
+    server.desk.made(make(ROOT, work, RULES))
+    assert server.shelf.candidate is None, "it has the offer of a board whose key was removed"
+    server.admitted = None
+    work = server.desk.work()
+    assert work is not None
+    # A newer offer takes the place of one that is read: that one is used, and the newer one waits.
+    assert server.put("front", offer(0.6)).state == "waiting"
+    server.desk.made(make(ROOT, work, RULES))
+    server.vote("front")
+    server.vote("gate")
+    server.desk.decide()
+    assert set(server.desk.waiting()) == {"front"}
+    server.restart()
+    assert {path.stem for path in (server.folder / "boards" / "front").glob("*.offer")} == {
+        name_of(offer(0.5)),
+        name_of(offer(0.6)),
+    }
+
+
 def test_a_board_with_another_kit_adds_nothing_twice(server: Server) -> None:
     """It has another name then, and the model that it offered under the old one; so has a copied card."""
     for board in BOARDS:
@@ -61,6 +116,14 @@ def test_a_board_with_another_kit_adds_nothing_twice(server: Server) -> None:
     assert source.counted_from is not None
     assert source.counted_from.read_bytes() == offer(0.1)
     server.publish("renamed", "gate")
+    # Under a name that has handed in something before, too.
+    server.sync("yard", data=offer(0.3))
+    server.sync("front", data=offer(0.3))
+    for _ in range(2):
+        used = server.shelf.boards["front"].used
+        assert used is not None
+        assert used.id == name_of(offer(0.3))
+        server.restart()
     # A board that is away for good leaves files, which may be removed.
     shutil.rmtree(server.folder / "boards" / "front")
     server.restart()

@@ -390,6 +390,28 @@ def test_a_server_from_a_backup_gets_the_counts_again(
     assert front.box.snapshot().facts.ballot is None
 
 
+def test_counts_that_the_server_refuses_are_not_sent_again(server: Server, boards: dict[str, Board]) -> None:
+    """As of a board whose labels have no class of the fleet's; each turn would write and send them anew."""
+    for board in boards.values():
+        board.box.offer("v0002", offer(0.1))
+        board.turn()
+    assert server.make()
+    assert server.shelf.candidate is not None
+    none = tally(0, pixels=0)
+    front = boards["front"]
+    front.box.scored(
+        Ballot(
+            sha256=server.shelf.candidate.sha256,
+            candidate=none,
+            against=server.shelf.published.sha256,
+            published=none,
+        )
+    )
+    for _ in range(3):
+        assert front.turn().trouble == ""
+    assert server.desk.tallies.refused["request"] == 1
+
+
 def test_a_server_from_a_backup_gets_whole_offers(
     server: Server, boards: dict[str, Board], tmp_path: Path
 ) -> None:
