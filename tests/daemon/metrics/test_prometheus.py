@@ -186,6 +186,9 @@ AFTER_AN_EVENT = (
     "dance_frames_ahead_total",
     "dance_connections_closed_total",
     "dance_camera_repeated_frames",
+    "dance_camera_sender_changes_total",
+    "dance_labels_wanted",
+    "dance_fleet_",  # no board of a fleet
     "dance_condition_frames_total",
 )
 
