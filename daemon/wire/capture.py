@@ -180,8 +180,8 @@ def told_if_unchanging(
 ) -> Iterator[tuple[float | None, NDArray[np.uint8]]]:
     """Yields the frames as they come, and says so once where all of the first ones are the same.
 
-    OpenCV from 4.13 on cannot convert interlaced frames. It gives whatever its memory held, for each of them
-    anew, and tells nobody but the standard error.
+    OpenCV from 4.13 on cannot convert interlaced frames. It gives one picture for all of them and tells
+    nobody but the standard error.
     """
     first, alike = None, 0
     for at, bgr in frames:
