@@ -47,8 +47,8 @@ _STRANGE = 0.06
 #: The most ids beyond the classes that a list of classes is taken to have; a photograph in grey has more.
 _MOST_OTHERS = 64
 #: Share of the pixels that must be labelled in both masks where they are of different images. What moves is
-#: elsewhere in another one, so that of masks of cars and people alone only chance remains: up to half of such
-#: imports seemed to be in another order (CamVid).
+#: elsewhere in another one, so that of masks of cars and people alone only chance remains: right ones
+#: seemed to be in another order.
 _DENSE = 0.5
 #: With fewer classes than this, masks agree by chance.
 _FEWEST_CLASSES = 3

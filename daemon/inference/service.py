@@ -32,7 +32,7 @@ from dance_ondevice.daemon.system.service import Service
 from dance_ondevice.daemon.wire.publisher import MaskPublisher
 from dance_ondevice.images import codec as images
 from dance_ondevice.images.headers import ImageError
-from dance_ondevice.images.masks import inference_size
+from dance_ondevice.images.scaling import resize_for_inference
 from dance_ondevice.models.card import CheckpointError
 from dance_ondevice.policies.stream.conditions import BASE
 from dance_ondevice.runtime.engine_table import EngineChoice
@@ -361,7 +361,4 @@ def decode_for_inference(frame: PendingFrame) -> tuple[npt.NDArray[np.uint8], tu
         image: npt.NDArray[np.uint8] = np.frombuffer(frame.data, np.uint8).reshape(frame.raw_shape)
     else:
         image = frame.pixels if frame.pixels is not None else decode_again(frame)
-    rows, columns = inference_size(size, frame.scale)
-    # A reduced decode has no more to show than its own pixels.
-    target = min(rows, image.shape[0]), min(columns, image.shape[1])
-    return images.resize_to(image, target, sharp=True), size
+    return resize_for_inference(image, frame.scale, of=size), size

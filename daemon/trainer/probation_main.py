@@ -25,7 +25,7 @@ from dance_ondevice.daemon.trainer.serving import Kept, Serving, kept
 from dance_ondevice.daemon.trainer.sift import fault, sample_of
 from dance_ondevice.daemon.versions.condition_file import CONDITIONS_FILE
 from dance_ondevice.images.confusion import confusion_matrix
-from dance_ondevice.images.masks import resize_for_inference
+from dance_ondevice.images.scaling import resize_for_inference
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict

@@ -20,7 +20,7 @@ from dance_ondevice.daemon.children.counts import (
     score_card,
 )
 from dance_ondevice.images.confusion import Matrix
-from dance_ondevice.images.masks import resize_for_inference
+from dance_ondevice.images.scaling import resize_for_inference
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import channels_last, predict
 from dance_ondevice.policies.promotion import bootstrap, nearer

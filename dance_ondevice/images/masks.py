@@ -14,17 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dance_ondevice.images.codec import resize_to
-
-__all__ = [
-    "STRIDE",
-    "Decide",
-    "Prediction",
-    "decide",
-    "decide_on_half_grid",
-    "inference_size",
-    "resize_for_inference",
-]
+__all__ = ["STRIDE", "Decide", "Prediction", "decide", "decide_on_half_grid"]
 
 #: Number of which padded sides are multiples: the deepest downsampling of the architectures.
 STRIDE = 32
@@ -48,28 +38,6 @@ class Prediction:
 
 #: A function such as ``decide``.
 Decide: TypeAlias = Callable[[NDArray[np.float32], tuple[float, float], tuple[int, int]], Prediction]
-
-
-def inference_size(size: tuple[int, int], scale: float) -> tuple[int, int]:
-    """Return the (height, width) that a network is given a frame at.
-
-    At a scale below 1 the sides go up to whole multiples of ``STRIDE``, never above the frame's own: a
-    network computes as many pixels in any case, and instead of padding they show the frame finer, stretched
-    by a few percent.
-
-    Args:
-        size: (height, width) of the frame.
-        scale: Factor of both sides, above 0.
-    """
-    height, width = size
-    if scale >= 1:
-        return size
-    return min(height, _whole_strides(height * scale)), min(width, _whole_strides(width * scale))
-
-
-def resize_for_inference(bgr: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    """Bring an image (h, w, 3) uint8 to ``inference_size``, as frames are that are served."""
-    return resize_to(bgr, inference_size((bgr.shape[0], bgr.shape[1]), scale), sharp=True)
 
 
 def decide(
@@ -140,10 +108,6 @@ def decide_on_half_grid(
     return Prediction(
         np.ascontiguousarray(whole[: out_size[0], : out_size[1]], np.uint8), float(confidence.mean())
     )
-
-
-def _whole_strides(side: float) -> int:
-    return STRIDE * max(1, ceil(round(side) / STRIDE))
 
 
 def _upsampled(plane: NDArray[np.float32], span: tuple[float, float]) -> NDArray[np.float32]:

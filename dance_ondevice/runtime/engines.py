@@ -148,7 +148,7 @@ def _onnxruntime(graph: bytes, threads: int, device: Device, size: tuple[int, in
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    # Planning a pass's memory beforehand takes one block of nearly twice the size.
+    # Planning a pass's memory beforehand takes more of it.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = device == "cpu"
     if device == "cpu":

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dance_ondevice.images.confusion import Matrix, confusion_matrix, miou
-from dance_ondevice.images.masks import resize_for_inference
+from dance_ondevice.images.scaling import resize_for_inference
 from dance_ondevice.models.card import Normalisation
 from dance_ondevice.models.forward import predict
 from dance_ondevice.training.batches import TrainingSample, read_image, read_label

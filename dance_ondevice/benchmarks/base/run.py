@@ -17,7 +17,7 @@ from dance_ondevice.benchmarks.base.report import BaseReport, Score, Site, Train
 from dance_ondevice.benchmarks.base.sites import Place
 from dance_ondevice.files import write_whole
 from dance_ondevice.images.confusion import confusion_matrix, iou_per_class, miou
-from dance_ondevice.images.masks import resize_for_inference
+from dance_ondevice.images.scaling import resize_for_inference
 from dance_ondevice.models import checkpoint, registry
 from dance_ondevice.models.card import TENSORS_FILE, ModelCard, Normalisation, read_card
 from dance_ondevice.models.forward import predict

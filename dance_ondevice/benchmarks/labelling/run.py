@@ -25,7 +25,7 @@ from dance_ondevice.files import write_whole
 from dance_ondevice.images.codec import decode_grey, encode_label
 from dance_ondevice.images.confusion import miou
 from dance_ondevice.images.labels import IGNORE
-from dance_ondevice.images.masks import resize_for_inference
+from dance_ondevice.images.scaling import resize_for_inference
 from dance_ondevice.images.signature import signature
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import CheckpointError, ModelCard

@@ -17,13 +17,8 @@ from dance_ondevice.benchmarks.ingest.run import percentiles
 from dance_ondevice.benchmarks.predict.report import EngineTime
 from dance_ondevice.datasets.street import StreetCamera
 from dance_ondevice.images.confusion import confusion_matrix, miou
-from dance_ondevice.images.masks import (
-    Decide,
-    Prediction,
-    decide,
-    decide_on_half_grid,
-    resize_for_inference,
-)
+from dance_ondevice.images.masks import Decide, Prediction, decide, decide_on_half_grid
+from dance_ondevice.images.scaling import resize_for_inference
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.cost import count_macs
 from dance_ondevice.models.forward import channels_last, predict

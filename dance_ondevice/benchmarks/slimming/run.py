@@ -21,7 +21,8 @@ from dance_ondevice.benchmarks.slimming.plan import Plan, Trained, read_plan, re
 from dance_ondevice.benchmarks.slimming.recipes import Recipe, recipe
 from dance_ondevice.benchmarks.slimming.report import SlimmingReport, Timed, make_report
 from dance_ondevice.datasets.registry import open_dataset
-from dance_ondevice.images.masks import Prediction, resize_for_inference
+from dance_ondevice.images.masks import Prediction
+from dance_ondevice.images.scaling import resize_for_inference
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.card import ModelCard
 from dance_ondevice.models.forward import channels_last, predict

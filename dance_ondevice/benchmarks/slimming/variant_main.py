@@ -38,7 +38,7 @@ from dance_ondevice.energy.reading import Meter
 from dance_ondevice.images.codec import resize_area
 from dance_ondevice.images.confusion import Matrix, iou_per_class, miou
 from dance_ondevice.images.labels import IGNORE
-from dance_ondevice.images.masks import inference_size
+from dance_ondevice.images.scaling import inference_size
 from dance_ondevice.models import checkpoint
 from dance_ondevice.models.branches import contexts_of, removable_branches, removed_branches
 from dance_ondevice.models.card import ModelCard

@@ -323,7 +323,7 @@ def test_a_pipe_is_a_camera_that_ends_with_its_writer(video: Path, tmp_path: Pat
 
 
 def test_frames_that_are_all_one_picture_are_told_of(tmp_path: Path) -> None:
-    """What OpenCV gives of interlaced video: the same memory each time."""
+    """What OpenCV gives of interlaced video: the same picture each time."""
 
     class Stale(FakeCamera):
         def read(self) -> tuple[bool, np.ndarray | None]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dance_ondevice.images.masks import STRIDE, inference_size
+from dance_ondevice.images.masks import STRIDE
+from dance_ondevice.images.scaling import inference_size
 
 _SIDES = st.integers(1, 4000)
 
