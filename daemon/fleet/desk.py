@@ -16,16 +16,16 @@ import msgspec
 
 from dance_ondevice.daemon.fleet.doubles import Doubles
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts, VersionStatus, VoteFacts
-from dance_ondevice.daemon.fleet.making import Base, Made, Source, Work, master_bytes
+from dance_ondevice.daemon.fleet.making import Base, Made, Releases, Source, Work, master_bytes
 from dance_ondevice.daemon.fleet.news import changes_told, told
 from dance_ondevice.daemon.fleet.presence import Presence
 from dance_ondevice.daemon.fleet.roster import Tallies, roster
-from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, used_by
+from dance_ondevice.daemon.fleet.shelf import MASTER, RELEASE, Shelf, tolerated, used_by
 from dance_ondevice.daemon.wire import fleet_messages as messages
 from dance_ondevice.fleet.changes import file_limit
 from dance_ondevice.fleet.layers import Array
 from dance_ondevice.fleet.offers import About, OfferError, UnknownRelease, decode_offer
-from dance_ondevice.fleet.releases import ReleaseError, decode_release, encode_release, release_name
+from dance_ondevice.fleet.releases import encode_release, release_name
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import Decision, FleetRules, Vote, Waiting, decide, due, staleness
 
@@ -82,8 +82,7 @@ class Desk:
         #: Since when this process knows each offer that waits, by the monotonic clock.
         self._waiting: dict[str, float] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
-        #: The release that was decoded last: most offers are counted from the newest.
-        self._decoded: tuple[str, Mapping[str, Array]] = ("", {})
+        self._releases = Releases(shelf, root)
         self.tallies = Tallies()
 
     def begin(self, tensors: dict[str, Array]) -> None:
@@ -163,7 +162,8 @@ class Desk:
         facts, offer = self._shelf.boards.get(board, BoardFacts()), ref.id
         version = self._shelf.version_of(offer)
         if version is not None:
-            self._shelf.adopt(board, offer)
+            with tolerated("an offer is adopted another time"):
+                self._shelf.adopt(board, offer)
             return messages.OfferState(
                 id=offer,
                 state=_STATES[version.status],
@@ -173,9 +173,9 @@ class Desk:
         if facts.used is not None and facts.used.id == offer:
             return messages.OfferState(id=offer, state="used")
         if facts.offer == offer and self.presence.admits(board, facts.key):
-            return messages.OfferState(
-                id=offer, state="refused" if facts.refused else "waiting", reason=facts.refused
-            )
+            # Versions may have been published since it came.
+            refused = facts.refused or self._too_old(facts.base)
+            return messages.OfferState(id=offer, state="refused" if refused else "waiting", reason=refused)
         if ref.against and self._shelf.number_of(ref.against) is None:
             return messages.OfferState(id=offer, state="unknown", whole=True)
         return messages.OfferState(id=offer, state="unknown", have=self._shelf.arrived(board, offer))
@@ -208,7 +208,7 @@ class Desk:
         key = self.presence.key_of(board)
         facts = msgspec.structs.replace(before, offer=offer.id, arrived_at=self._now(), refused="", key=key)
         try:
-            about = decode_offer(data, self._root, self._shapes, self._values).about
+            about = decode_offer(data, self._root, self._shapes, self._releases.values).about
             facts = msgspec.structs.replace(facts, base=self._base(about), samples=about.samples)
         except UnknownRelease:
             self._shelf.forget(board, offer.id)
@@ -223,20 +223,6 @@ class Desk:
         )  # fmt: skip
         return self._state(board, offer)
 
-    def _values(self, release: str) -> Mapping[str, Array] | None:
-        """The values of a published release; None where it is not known."""
-        number = self._shelf.number_of(release)
-        if number is None:
-            return None
-        if self._decoded[0] != release:
-            try:
-                values = decode_release(self._shelf.release(number).read_bytes(), self._root, release)
-            except ReleaseError as error:  # of the disk: boards then hand in whole ones
-                log.warning("a release cannot be read number=%d error=%s", number, error)
-                return None
-            self._decoded = (release, values)
-        return self._decoded[1]
-
     def _base(self, about: About) -> int:
         """The newest published version that an offer goes back to and that is known here.
 
@@ -244,21 +230,21 @@ class Desk:
             OfferError: It is too old, or its changes are counted from another one.
         """
         known = [n for n in map(self._shelf.number_of, about.lineage) if n is not None]
-        base, now = max(known, default=0), self._shelf.published.number
+        base = max(known, default=0)
         if about.against and self._shelf.number_of(about.against) != base:
             raise OfferError(f"it is counted from another version than {base}, which it goes back to")
-        if staleness(self._rules, self._behind(base)) is None:
+        if too_old := self._too_old(base):
             set_back = bool(about.lineage) and self._shelf.number_of(about.lineage[0]) is None
             why = " (the server was set back, and does not know the version that the board took)"
-            raise OfferError(
-                f"it goes back to version {base}, the newest is {now}: take a newer one first"
-                + (why if set_back else "")
-            )
+            raise OfferError(too_old + (why if set_back else ""))
         return base
 
-    def _behind(self, base: int) -> int:
-        """How many versions were published since this one."""
-        return sum(v.status == "published" and v.number > base for v in self._shelf.versions.values())
+    def _too_old(self, base: int) -> str:
+        """Why an offer that goes back to this version does not count; empty where it does."""
+        if staleness(self._rules, self._shelf.behind(base)) is not None:
+            return ""
+        newest = self._shelf.published.number
+        return f"it goes back to version {base}, the newest is {newest}: take a newer one first"
 
     def _get(self, board: str, ask: messages.Get) -> tuple[messages.Answer, bytes]:
         path = self._shelf.file(ask.sha256) if _NAME.fullmatch(ask.sha256) else None
@@ -303,6 +289,12 @@ class Desk:
         candidate = self._shelf.candidate
         if candidate is None:
             return None
+        revoked = [each.board for each in candidate.offers if not self.presence.admits(each.board, each.key)]
+        if revoked:
+            # It names no offer any more: those of the others wait for the next.
+            reason = f"it has what came with a key that was removed since: {', '.join(revoked)}"
+            found = Decision(outcome="declined", reason=reason)
+            return self._decided(msgspec.structs.replace(candidate, offers=()), found)
         votes = [
             Vote(board=board, candidate=vote.candidate, published=vote.published)
             for board, vote in candidate.votes.items()
@@ -310,14 +302,17 @@ class Desk:
         ]
         waited_s = self._waited(candidate)
         found = decide(self._rules, votes, volunteers=self.presence.volunteers(), waited_s=waited_s)
-        if found.outcome != "wait":
-            changed = msgspec.structs.replace(
-                candidate, status=found.outcome, reason=found.reason, miou=found.candidate
-            )
-            self._shelf.change(changed)
-            self.tallies.versions[found.outcome] += 1
-            log.info("version %s number=%d reason=%s", found.outcome, candidate.number, found.reason)
-            self._shelf.keep_newest(self._rules.oldest_base + 2)
+        return found if found.outcome == "wait" else self._decided(candidate, found)
+
+    def _decided(self, version: VersionFacts, found: Decision) -> Decision:
+        assert found.outcome != "wait"
+        changed = msgspec.structs.replace(
+            version, status=found.outcome, reason=found.reason, miou=found.candidate
+        )
+        self._shelf.change(changed)
+        self.tallies.versions[found.outcome] += 1
+        log.info("version %s number=%d reason=%s", found.outcome, version.number, found.reason)
+        self._shelf.keep_newest(self._rules.oldest_base + 2)
         return found
 
     def _waited(self, candidate: VersionFacts) -> float:
@@ -329,7 +324,9 @@ class Desk:
 
     def waiting(self) -> dict[str, BoardFacts]:
         """The boards of the fleet whose offer waits for a version."""
-        return {name: f for name, f in self._shelf.waiting().items() if self.presence.admits(name, f.key)}
+        found = {n: f for n, f in self._shelf.waiting().items() if self.presence.admits(n, f.key)}
+        old = {base for base in {facts.base for facts in found.values()} if self._too_old(base)}
+        return {name: facts for name, facts in found.items() if facts.base not in old}
 
     def work(self) -> Work | None:
         """The version that is to be made now; None while none is due or one is being judged."""
@@ -346,13 +343,9 @@ class Desk:
         ]
         if not due(self._rules, waits, self.presence.lately()):
             return None
-        sources = tuple(
-            self._source(name, facts)
-            for name, facts in sorted(waiting.items())
-            if staleness(self._rules, self._behind(facts.base)) is not None and facts.base in shelf.versions
-        )
-        if len(sources) < 2:
+        if len(waiting) < 2:
             return None
+        sources = tuple(self._source(name, facts) for name, facts in sorted(waiting.items()))
         files = (path for each in sources for path in (each.path, each.counted_from))
         shelf.averaged = frozenset(path for path in files if path is not None)
         return Work(
@@ -371,10 +364,10 @@ class Desk:
         last = used_by(facts, facts.base)
         path = self._shelf.offer(board, last.id) if last else None
         return Source(
-            used=UsedOffer(board=board, id=facts.offer, base=facts.base),
+            used=UsedOffer(board=board, id=facts.offer, base=facts.base, key=facts.key),
             path=self._shelf.offer(board, facts.offer),
             counted_from=path if path is not None and path.exists() else None,
-            behind=self._behind(facts.base),
+            behind=self._shelf.behind(facts.base),
         )
 
     def drop(self, path: Path) -> None:
@@ -384,13 +377,15 @@ class Desk:
     def made(self, made: Made) -> None:
         """Take in a version that was made: from now on its offers are used.
 
-        One with the offer of a board whose key was removed meanwhile is let go of; the others wait on.
+        One with the offer of a board whose key was removed or replaced meanwhile is let go of; the others
+        wait on.
 
         Raises:
             OSError: The disk is full or fails; then its offers wait on.
         """
         self._shelf.averaged = frozenset()
-        revoked = [s.used.board for s in made.work.sources if not self.presence.admits(s.used.board)]
+        used = [source.used for source in made.work.sources]
+        revoked = [each.board for each in used if not self.presence.admits(each.board, each.key)]
         if revoked:
             log.info("version let go of number=%d revoked=%s", made.work.number, " ".join(revoked))
             return
@@ -400,7 +395,7 @@ class Desk:
             size=made.size,
             made_at=self._now(),
             status="candidate",
-            offers=tuple(source.used for source in made.work.sources),
+            offers=tuple(used),
             shortened=made.shortened,
             change=made.change,
         )
@@ -417,7 +412,8 @@ class Desk:
         stale = not 0 <= now - facts.seen_at < _SEEN_EVERY_S
         if stale or (facts.has, facts.refuses) != (has, refuses):
             changed = msgspec.structs.replace(facts, seen_at=now, has=has, refuses=refuses)
-            self._shelf.note(board, changed)
+            with tolerated("what was heard is written down another time"):
+                self._shelf.note(board, changed)
 
     def _refused(self, ask: messages.Ask, reason: str) -> messages.Refusal:
         self.tallies.refused["request"] += 1

@@ -14,11 +14,19 @@ VersionStatus = Literal["candidate", "published", "declined"]
 
 
 class UsedOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """An offer that a version was made of; ``base`` is the number of the version that it began with."""
+    """An offer that a version was made of.
+
+    Attributes:
+        board: Whose it is.
+        id: Its name.
+        base: Number of the version that it began with.
+        key: The public key with which it came; empty of older releases of the program.
+    """
 
     board: str
     id: str
     base: int
+    key: str = ""
 
 
 class ChangeFacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +85,7 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
         samples: Labelled samples behind it.
         arrived_at: When it arrived, s since the epoch.
         used: The board's last offer in a published version, and the version that it began with.
+        used_in: Number of that published version; 0 of older releases of the program.
         seen_at: When the board was heard of, to about an hour.
         has: The release that it has taken last; empty for the root.
         refuses: The release that its own gate refused last.
@@ -89,6 +98,7 @@ class BoardFacts(msgspec.Struct, frozen=True, kw_only=True):
     samples: int = 0
     arrived_at: float = 0.0
     used: UsedOffer | None = None
+    used_in: int = 0
     seen_at: float = 0.0
     has: str = ""
     refuses: str = ""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,23 +16,41 @@ import numpy as np
 import safetensors.numpy
 
 from dance_ondevice.daemon.fleet.facts import ChangeFacts, UsedOffer
-from dance_ondevice.daemon.fleet.shelf import CHANGE, MASTER, RELEASE
+from dance_ondevice.daemon.fleet.shelf import CHANGE, MASTER, RELEASE, Shelf
 from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.averaging import Contribution, average, with_offer
 from dance_ondevice.fleet.layers import Array
-from dance_ondevice.fleet.offers import Offer, decode_offer
-from dance_ondevice.fleet.releases import apply_change, decode_release, encode_change, release_name
+from dance_ondevice.fleet.offers import Offer, OfferError, decode_offer
+from dance_ondevice.fleet.releases import (
+    ReleaseError,
+    apply_change,
+    decode_release,
+    encode_change,
+    release_name,
+)
 from dance_ondevice.fleet.root import Root
 from dance_ondevice.policies.fleet.rules import FleetRules
 
-__all__ = ["Base", "DamagedOfferError", "Made", "Source", "Work", "load_master", "make", "master_bytes"]
+__all__ = [
+    "Base",
+    "DamagedOfferError",
+    "Made",
+    "Releases",
+    "Source",
+    "Work",
+    "load_master",
+    "make",
+    "master_bytes",
+]
+
+log = logging.getLogger(__name__)
 
 
 class DamagedOfferError(ValueError):
-    """Error: the file of an offer is gone, or not any more what the board handed in."""
+    """Error: the file of an offer is gone, not any more what the board handed in, or nothing to average."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(f"{path} is damaged or gone")
+        super().__init__(f"{path} is damaged, gone, or not to be averaged")
         self.path = path
 
 
@@ -128,6 +147,29 @@ def master_bytes(tensors: Mapping[str, Array]) -> bytes:
     return safetensors.numpy.save({name: np.ascontiguousarray(t, np.float32) for name, t in tensors.items()})
 
 
+class Releases:
+    """The values of published releases; those decoded last are kept, as most offers go back to the newest."""
+
+    def __init__(self, shelf: Shelf, root: Root) -> None:
+        self._shelf = shelf
+        self._root = root
+        self._decoded: tuple[str, Mapping[str, Array]] = ("", {})
+
+    def values(self, release: str) -> Mapping[str, Array] | None:
+        """The values of a published release; None where it is not known."""
+        number = self._shelf.number_of(release)
+        if number is None:
+            return None
+        if self._decoded[0] != release:
+            try:
+                values = decode_release(self._shelf.release(number).read_bytes(), self._root, release)
+            except ReleaseError as error:  # of the disk: boards then hand in whole ones
+                log.warning("a release cannot be read number=%d error=%s", number, error)
+                return None
+            self._decoded = (release, values)
+        return self._decoded[1]
+
+
 class _Contributions:
     """The offers of a work, read from their files each time they are gone through."""
 
@@ -159,4 +201,7 @@ class _Contributions:
             raise DamagedOfferError(path) from error
         if hashlib.sha256(data).hexdigest() != path.stem:
             raise DamagedOfferError(path)
-        return decode_offer(data, self._root, self._shapes, self._named.get)
+        try:
+            return decode_offer(data, self._root, self._shapes, self._named.get)
+        except OfferError as error:  # an earlier release of this program took what this one does not
+            raise DamagedOfferError(path) from error

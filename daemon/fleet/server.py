@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 _POLL_MS = 1000
 #: Seconds between two looks at the clients' folder, at the votes, and at what waits.
 _LOOK_EVERY_S = 1.0
-#: Seconds after which a version that could not be made is tried again.
+#: Seconds after which it is tried again to make a version or to write down what was decided.
 _TRY_AGAIN_S = 60.0
 #: Requests that wait of each board; it has one under way.
 _WAITING = 4
@@ -223,11 +223,12 @@ class FleetServer(Service):
                 self._next_try = self._monotonic() + _TRY_AGAIN_S
             elif made is not None:
                 self.desk.made(made)
+            if self._monotonic() < self._next_try:
+                return
             self.desk.decide()
-            if not self.maker.busy and self._monotonic() >= self._next_try:
-                work = self.desk.work()
-                if work is not None:
-                    self.maker.begin(work)
+            work = None if self.maker.busy else self.desk.work()
+            if work is not None:
+                self.maker.begin(work)
         except OSError as error:
             log.warning("the disk does not take what was decided error=%s", error)
             self._next_try = self._monotonic() + _TRY_AGAIN_S

@@ -7,31 +7,31 @@ before its receipt; until the receipt the board keeps it. What else lies here is
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 from msgspec.structs import replace
 
 from dance_ondevice.daemon.fleet.facts import BoardFacts, UsedOffer, VersionFacts
 from dance_ondevice.documents import DocumentError, decode
-from dance_ondevice.files import is_leftover, sync_directory, write_durably
+from dance_ondevice.files import is_leftover, sync_directory, temporary_beside, write_durably
 
-__all__ = ["CHANGE", "MASTER", "RELEASE", "Shelf", "ShelfError"]
+__all__ = ["CHANGE", "MASTER", "RELEASE", "Shelf", "ShelfError", "tolerated", "used_by"]
 
 log = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 MASTER, RELEASE, CHANGE = "master.safetensors", "release.safetensors", "release.change"
 _FACTS, _OFFER, _PART = "facts.json", ".offer", ".part"
 #: Of versions that were declined, so many stay on record, without their tensors.
 _DECLINED_KEPT = 20
+_STAY = "files that are not needed any more stay for now"
 
 
 class ShelfError(Exception):
@@ -70,10 +70,6 @@ class Shelf:
         """The folder in which a version is made."""
         return self.folder / "versions" / ".making"
 
-    @property
-    def _going(self) -> Path:
-        return self.folder / "versions" / ".going"
-
     def open(self) -> None:
         """Read what is there and remove what a crash has left.
 
@@ -83,22 +79,27 @@ class Shelf:
         """
         for name in ("versions", "boards"):
             (self.folder / name).mkdir(mode=0o700, parents=True, exist_ok=True)
-        for left in (self.making, self._going):
-            shutil.rmtree(left, ignore_errors=True)
+        for left in (self.folder / "versions").iterdir():
+            # An earlier release of the program called what it removed by one name.
+            if left.name in (self.making.name, ".going") or is_leftover(left.name):
+                shutil.rmtree(left, ignore_errors=True)
         for folder in _folders(self.folder / "versions"):
             _sweep(folder)
-            facts = _read(folder / _FACTS, VersionFacts)
+            facts = _read(folder / _FACTS)
             self.versions[facts.number] = facts
         for folder in _folders(self.folder / "boards"):
             _sweep(folder)
-            # Without facts a board's first offer was not yet admitted.
-            exists = (folder / _FACTS).exists()
-            self.boards[folder.name] = _read(folder / _FACTS, BoardFacts) if exists else BoardFacts()
+            self.boards[folder.name] = _of_board(folder / _FACTS)
         versions = sorted(self.versions.values(), key=lambda v: v.number)
         self._used = {used.id: version.number for version in versions for used in version.offers}
+        self._let_go_of_the_unknown()
         for version in versions:
             self._count_used(version)
         self._tidy()
+
+    def behind(self, base: int) -> int:
+        """How many versions were published since this one."""
+        return sum(v.status == "published" and v.number > base for v in self.versions.values())
 
     def number_of(self, sha256: str) -> int | None:
         """The number of the published version with a release of this name; None where it is not known."""
@@ -126,7 +127,8 @@ class Shelf:
         before = next((used for name, used in those.items() if files[name].exists()), None)
         if before is None or board in those:
             return
-        facts = replace(facts, offer=offer, refused="", base=before.base, used=replace(before, board=board))
+        used = replace(before, board=board)
+        facts = replace(facts, offer=offer, refused="", base=before.base, used=used, used_in=version.number)
         self.admit(board, files[before.board].read_bytes(), facts)
 
     def file(self, sha256: str) -> Path | None:
@@ -183,7 +185,9 @@ class Shelf:
             with path.open("ab") as file:
                 file.write(data)
         except OSError:
-            os.truncate(path, before)
+            # Without an inode for it there is no such file, and the error to be told is the first.
+            with contextlib.suppress(OSError):
+                os.truncate(path, before)
             raise
         return before + len(data)
 
@@ -216,8 +220,9 @@ class Shelf:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             write_durably(path, data)
         self.note(board, facts)
-        self._part(board, facts.offer).unlink(missing_ok=True)
-        self._tidy_board(board)
+        with tolerated(_STAY):
+            self._part(board, facts.offer).unlink(missing_ok=True)
+            self._tidy_board(board)
 
     def drop(self, path: Path) -> None:
         """Let go of the damaged file of an offer; one that waits is then asked for again.
@@ -259,7 +264,7 @@ class Shelf:
         self._count_used(facts)
 
     def change(self, facts: VersionFacts) -> None:
-        """Keep a version's votes or its status.
+        """Keep a version's votes or its status; offers that it names no more wait again.
 
         Raises:
             OSError: The disk is full or fails; then nothing has changed.
@@ -267,8 +272,10 @@ class Shelf:
         write_durably(self._version(facts.number) / _FACTS, msgspec.json.encode(facts))
         self.versions[facts.number] = facts
         if facts.status != "candidate":
+            self._used = {key: n for key, n in self._used.items() if n != facts.number}
             self._count_used(facts)
-            self._tidy()
+            with tolerated(_STAY):
+                self._tidy()
 
     def keep_newest(self, published: int) -> None:
         """Remove all but so many published versions.
@@ -276,11 +283,12 @@ class Shelf:
         The boards' last used offers are written down first, since they are known from the versions.
         """
         numbers = sorted(v.number for v in self.versions.values() if v.status == "published")
-        for number in numbers[1:-published] if len(numbers) > published else ():
-            for used in self.versions[number].offers:
-                if used.board in self.boards:
-                    self.note(used.board, self.boards[used.board])
-            self._remove(number)
+        with tolerated(_STAY):
+            for number in numbers[1:-published] if len(numbers) > published else ():
+                for used in self.versions[number].offers:
+                    if used.board in self.boards:
+                        self.note(used.board, self.boards[used.board])
+                self._remove(number)
         self._used = {key: n for key, n in self._used.items() if n in self.versions}
 
     def bytes_used(self) -> int:
@@ -297,7 +305,24 @@ class Shelf:
                 continue
             # One that was adopted is written down, and came after what this name handed in before.
             if facts.used is None or self._used.get(facts.used.id, -1) < version.number:
-                self.boards[used.board] = replace(facts, used=used)
+                self.boards[used.board] = replace(facts, used=used, used_in=version.number)
+
+    def _let_go_of_the_unknown(self) -> None:
+        """Forget what boards' offers say of versions that are not here, and ask for those offers again.
+
+        A version's folder was removed since it was damaged, or a copy was made while a version appeared: its
+        number is given anew, and an offer that goes back to it would be counted from another one.
+        """
+        newest = max(self.versions, default=0)
+        for board, facts in list(self.boards.items()):
+            kept = facts
+            if facts.used_in > newest:
+                kept = replace(kept, used=None, used_in=0)
+            if self._waits(kept) and kept.base not in (0, *self.versions):
+                kept = replace(kept, offer="", base=0)
+            if kept is not facts:
+                log.warning("an offer goes back to a version that is gone board=%s", board)
+                self.note(board, kept)
 
     def _tidy(self) -> None:
         declined = sorted(v.number for v in self.versions.values() if v.status == "declined")
@@ -311,9 +336,10 @@ class Shelf:
 
     def _remove(self, number: int) -> None:
         """Remove a version; no crash leaves half of its folder."""
-        self._version(number).rename(self._going)
-        shutil.rmtree(self._going, ignore_errors=True)
+        going = temporary_beside(self._version(number))
+        self._version(number).rename(going)
         del self.versions[number]
+        shutil.rmtree(going, ignore_errors=True)
 
     def _tidy_board(self, board: str) -> None:
         """Remove offers that neither wait, nor are scored, nor are what the next change is counted from."""
@@ -350,11 +376,38 @@ def _sweep(folder: Path) -> None:
             path.unlink()
 
 
-def _read(path: Path, form: type[_T]) -> _T:
+@contextlib.contextmanager
+def tolerated(what: str) -> Iterator[None]:
+    """Work on the disk that can wait: what was decided or is told stands, whatever the disk says."""
     try:
-        return decode(path.read_bytes(), form)
+        yield
+    except OSError as error:
+        log.warning("%s error=%s", what, error)
+
+
+def _read(path: Path) -> VersionFacts:
+    try:
+        return decode(path.read_bytes(), VersionFacts)
     except (OSError, DocumentError) as error:
         raise ShelfError(
             f"{path} cannot be used: {error}; restore the server's state from a backup, or remove that "
             "folder: boards then hand in their offers again"
         ) from error
+
+
+def _of_board(path: Path) -> BoardFacts:
+    """What is known of a board: nothing before its first offer was admitted, or where that is damaged.
+
+    One board's file keeps no fleet from its server: what it lacks the versions say, and the board.
+    """
+    try:
+        return decode(path.read_bytes(), BoardFacts)
+    except FileNotFoundError:
+        pass
+    except (OSError, DocumentError) as error:
+        if isinstance(error, OSError) and error.errno != errno.EIO:
+            raise
+        log.warning(
+            "what was known of a board is lost, its offer is asked for again path=%s error=%s", path, error
+        )
+    return BoardFacts()

@@ -33,6 +33,8 @@ __all__ = [
 _ABOUT, _ORIGIN = "about", "origin/"
 #: Largest number of bytes that the description of an offer may have.
 _MOST_ABOUT = 65536
+#: No model that can be used has larger values; sums over many boards' stay finite.
+_LARGEST = 1e9
 
 
 class OfferError(ValueError):
@@ -127,7 +129,7 @@ def decode_offer(
     Raises:
         UnknownRelease: Its changes are counted from a release that is not known.
         OfferError: It is too large, not safetensors, of another root, its classes are none of the fleet's, a
-            tensor is missing, is not finite, or does not have the shape that its channels ask for.
+            tensor is missing, is not finite or huge, or does not have the shape that its channels ask for.
     """
     most = file_limit(shapes)
     if len(data) > most:
@@ -157,6 +159,9 @@ def decode_offer(
         tensors = values_of(found, _kept(root, base, numbers, changed))
     except (ChangeError, PlacementError) as error:
         raise OfferError(str(error)) from error
+    for name, tensor in tensors.items():
+        if np.abs(tensor).max(initial=0.0) > _LARGEST:
+            raise OfferError(f"{name} holds values beyond {_LARGEST:g}: this model has run away")
     _check_names(root, shapes, tensors, numbers)
     return _by_class(root, about, shapes, tensors, numbers)
 

@@ -14,6 +14,7 @@ from small_fleet import DAY, FIRST, ROOT, RULES, TENSORS, Clock, Server, name_of
 from dance_ondevice.daemon.fleet.doubles import Doubles
 from dance_ondevice.daemon.fleet.shelf import ShelfError
 from dance_ondevice.daemon.wire import fleet_messages as messages
+from dance_ondevice.files import write_durably
 from dance_ondevice.fleet.releases import apply_change, decode_release, encode_change
 
 BOARDS = ("front", "gate", "yard")
@@ -56,8 +57,38 @@ def test_a_second_offer_counts_only_what_came_since(server: Server) -> None:
     assert np.allclose(found["stem.weight"], TENSORS["stem.weight"] + expected, atol=3e-3)
 
 
+def _with_a_full_disk(server: Server, step: str, board: str, data: bytes, written: int) -> None:
+    """Take a step of a server whose disk takes so many files more, and no other."""
+    left = [written]
+
+    def write(path: Path, content: bytes) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        write_durably(path, content)
+
+    with pytest.MonkeyPatch.context() as patched:
+        for module in ("shelf", "making"):
+            patched.setattr(f"dance_ondevice.daemon.fleet.{module}.write_durably", write)
+        try:
+            if step == "put":
+                ref = messages.OfferRef(id=name_of(data), size=len(data))
+                server.desk.answer(board, messages.Put(id=1, offer=ref, offset=0), data)
+            elif step == "make":
+                server.make()
+            elif step == "vote" and server.shelf.candidate is not None:
+                server.vote(board)
+            elif step == "decide":
+                server.desk.decide()
+        except OSError:  # which the server's thread meets, and tries another time
+            pass
+
+
 def test_no_kill_loses_or_doubles_an_offer(tmp_path: Path) -> None:
-    """The server is killed after any of its steps; boards keep their offers until the receipt says used."""
+    """The server is killed after any of its steps, or its disk is full at any write of one.
+
+    Boards keep their offers until the receipt says used.
+    """
     dice = random.Random(7)
     for trial in range(4):
         server = Server(tmp_path / str(trial), Clock())
@@ -67,7 +98,9 @@ def test_no_kill_loses_or_doubles_an_offer(tmp_path: Path) -> None:
                 server.restart()
             board = dice.choice(BOARDS)
             step = dice.choice(("put", "make", "vote", "decide"))
-            if step == "put":
+            if trial % 2 and dice.random() < 0.3:
+                _with_a_full_disk(server, step, board, data[board], dice.randrange(4))
+            elif step == "put":
                 server.put(board, data[board], piece=dice.choice((64, 5000)))
             elif step == "make":
                 server.make()
@@ -192,6 +225,9 @@ def test_a_full_disk_loses_nothing(server: Server, monkeypatch: pytest.MonkeyPat
         assert isinstance(answer, messages.Refusal)
         assert "No space left" in answer.reason
         assert answer.retry_s > 0
+        # Whoever asks for news gets them: what there is to fetch needs no room here.
+        for lineage in ([], [name_of(FIRST)]):
+            assert server.sync("yard", lineage=lineage).published.number == 0
     assert server.put("front", data).state == "waiting"
 
 
@@ -314,9 +350,8 @@ def test_two_boards_with_one_kit_are_told_however_seldom_they_ask() -> None:
 
 
 def test_damaged_state_is_named(server: Server) -> None:
-    server.put("front", offer(0.1))
-    (server.folder / "boards" / "front" / "facts.json").write_text("{")
-    with pytest.raises(ShelfError, match=r"front/facts\.json"):
+    (server.folder / "versions" / "000000" / "facts.json").write_text("{")
+    with pytest.raises(ShelfError, match=r"000000/facts\.json"):
         server.restart()
 
 

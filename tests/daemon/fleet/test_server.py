@@ -257,6 +257,44 @@ def test_a_damaged_offer_is_let_go_of(kits: kit.Written, tmp_path: Path) -> None
     context.term()
 
 
+def test_a_full_disk_is_asked_once_a_minute_for_what_was_decided(
+    kits: kit.Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each look would say so in the log, which lies on that disk."""
+    context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    clock = Clock()
+    found = Server(tmp_path / "state", clock)
+    for board in ("front", "gate", "yard"):
+        found.put(board, offer(0.1))
+    found.make()
+    for board in ("front", "yard"):
+        found.vote(board)
+    server = FleetServer(
+        context,
+        "tcp://127.0.0.1:*",
+        kit.open_server(kits.server, {}).curve,
+        found.desk,
+        lambda wake: Maker(ROOT, RULES, on_done=wake),
+        most_requests=4.0,
+        monotonic=clock,
+    )
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("dance_ondevice.daemon.fleet.shelf.write_durably", full)
+        for _ in range(90):
+            server._look()
+            clock.at += 1.0
+    assert sum("the disk does not take" in each.message for each in caplog.records) == 2
+    assert found.shelf.candidate is not None
+    clock.at += 60.0
+    server._look()
+    assert found.shelf.published.number == 1
+    context.term()
+
+
 def test_what_is_no_request_is_refused(server: FleetServer, link: Callable[..., Link]) -> None:
     front = link()
     front.ask(SYNC)
