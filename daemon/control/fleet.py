@@ -17,10 +17,10 @@ import msgspec
 
 from dance_ondevice import __version__
 from dance_ondevice.daemon.control.server import ControlError, Handler
-from dance_ondevice.daemon.rounds.fleet.box import FleetPart, offer_words
+from dance_ondevice.daemon.rounds.fleet.box import BoxFacts, FleetPart, offer_words
 from dance_ondevice.daemon.rounds.fleet.releases import BoxError
 from dance_ondevice.daemon.versions.versions import Live
-from dance_ondevice.daemon.wire.fleet_messages import PIECE, Boards, Release, Synced
+from dance_ondevice.daemon.wire.fleet_messages import PIECE, Boards, OfferState, Release, Synced
 from dance_ondevice.fleet.lineage import lineage
 
 __all__ = ["SOCKET_VARIABLE", "handlers", "overview", "report", "shared_socket", "version_of"]
@@ -116,7 +116,7 @@ def report(part: FleetPart, live: Live | None) -> dict[str, Any]:
         "published": news.published.number if news else None,
         "candidate": news.candidate.number if news and news.candidate else None,
         "offered": facts.offered or None,
-        "offer": offer_words(news.offer if news else None),
+        "offer": offer_words(_offer_state(facts)),
         "heard_at": part.box.heard_at or None,
         "quiet": part.box.quiet,
         "set_back": bool(news and news.set_back),
@@ -125,6 +125,14 @@ def report(part: FleetPart, live: Live | None) -> dict[str, Any]:
         "received_bytes": found.received,
         "trouble": found.trouble or None,
     }
+
+
+def _offer_state(facts: BoxFacts) -> OfferState | None:
+    """What became of the offer that stands; what the server said last may be of the one before."""
+    said = facts.news.offer if facts.news else None
+    if facts.offer is not None and (said is None or said.id != facts.offer.id):
+        return OfferState(id=facts.offer.id, state="unknown")
+    return said if facts.offer is not None else None
 
 
 def overview(part: FleetPart | None, live: Live | None) -> dict[str, Any] | None:

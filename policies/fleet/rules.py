@@ -194,7 +194,7 @@ class Tally:
 
     Attributes:
         truth: Labelled as the class.
-        predicted: Segmented as the class, where there is a label.
+        predicted: Segmented as the class, where there is a label: of a class that the fleet lacks too.
         hits: Both.
     """
 
@@ -209,9 +209,14 @@ class Tally:
         columns = zip(self.truth, self.predicted, self.hits, strict=True)
         if any(not 0 <= hits <= min(truth, predicted) for truth, predicted, hits in columns):
             return "more pixels were hit than there are, or fewer than none"
-        if not 0 < sum(self.truth) <= _MOST_PIXELS or sum(self.predicted) > sum(self.truth):
+        if not sum(self.truth) or self.pixels > _MOST_PIXELS:
             return "no pixels, or more than anybody has"
         return ""
+
+    @property
+    def pixels(self) -> int:
+        """Labelled pixels that are counted at least."""
+        return max(sum(self.truth), sum(self.predicted))
 
 
 #: Pixels that a board may claim to have labelled: 4096 frames of 16 megapixels.
@@ -225,6 +230,11 @@ class Vote:
     board: str
     candidate: Tally
     published: Tally
+
+    @property
+    def pixels(self) -> int:
+        """What it weighs."""
+        return max(self.candidate.pixels, self.published.pixels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,8 +264,8 @@ def decide(rules: FleetRules, votes: Sequence[Vote], *, volunteers: int, waited_
         return Decision(outcome="wait", reason=f"{len(votes)} of {needed} volunteers have scored it")
     if not votes:
         return Decision(outcome="declined", reason="no volunteer scored it in time")
-    most = rules.norm_multiple * median(sum(vote.candidate.truth) for vote in votes)
-    shares = [min(1.0, most / sum(vote.candidate.truth)) for vote in votes]
+    most = rules.norm_multiple * median(vote.pixels for vote in votes)
+    shares = [min(1.0, most / vote.pixels) for vote in votes]
     new = miou_of([vote.candidate for vote in votes], shares)
     old = miou_of([vote.published for vote in votes], shares)
     words = f"mIoU {old:.3f} -> {new:.3f} on the frames of {len(votes)} boards"

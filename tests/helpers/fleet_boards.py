@@ -44,10 +44,12 @@ class Board:
             self.folder,
             ROOT,
             now=self.clock,
+            monotonic=lambda: self.clock.at - self.clock.stepped,
             free_bytes=lambda: self.free_bytes,
             own_release=lambda: self.first_model,
         )
-        self._handlers = control.handlers(FleetPart(box=self.box, root=ROOT), self._live)
+        self.part = FleetPart(box=self.box, root=ROOT)
+        self._handlers = control.handlers(self.part, self._live)
         self.relay = Relay(self._daemon, self, dice=random.Random(0))
 
     def take(self, sha256: str) -> None:

@@ -7,9 +7,11 @@ restored from an old backup asks for it again.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
         outcome: Whether it went live, was refused by this board's gate, or was scored for the fleet.
         reason: In words.
         gain: mIoU on this board's held-out frames over the model before.
+        scoring: Whether it failed while it was scored for the fleet: its own gate judges it all the same.
     """
 
     sha256: str
@@ -53,6 +56,7 @@ class Judged(msgspec.Struct, frozen=True, kw_only=True):
     outcome: Literal["taken", "refused", "scored", "failed"]
     reason: str = ""
     gain: float = 0.0
+    scoring: bool = False
 
 
 class Ballot(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +125,7 @@ class Box:
         root: Root,
         *,
         now: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
         free_bytes: Callable[[], int] = lambda: 1 << 62,
         own_release: Callable[[], bytes | None] = lambda: None,
         on_arrival: Callable[[], None] = lambda: None,
@@ -131,12 +136,16 @@ class Box:
             folder: Folder in the state folder, created when something is written.
             root: The model that all boards began with.
             now: Wall clock, s.
+            monotonic: Clock in seconds that is never set.
             free_bytes: The bytes that may be written without leaving the disk too full.
             own_release: Makes the root's release of this board's first model; None where that is none.
             on_arrival: Called when a release has arrived, or one is known that has to be judged.
         """
         self._folder = folder
         self._now = now
+        self._monotonic = monotonic
+        #: When the server was heard of by that clock, and whether it was since the start.
+        self._heard_here = (monotonic(), False)
         self._releases = Releases(folder / _RELEASES, root, free_bytes=free_bytes, own=own_release)
         self.on_arrival = on_arrival
         self._lock = threading.Lock()
@@ -186,19 +195,29 @@ class Box:
 
         Raises:
             BoxError: There is none of this name, or not any more.
+            OSError: The disk is full or fails.
         """
         with self._lock:
             offer = self._facts.offer
             if offer is None or offer.id != name:
                 raise BoxError("this board offers something else by now")
-            try:
-                with (self._folder / _OFFER).open("rb") as file:
-                    file.seek(max(0, offset))
-                    data = file.read(most)
-            except OSError as error:
-                raise BoxError(f"the offer cannot be read: {error.strerror or error}") from error
-            self._sent += len(data)
-            return data
+            whole = self._whole_offer()
+            if hashlib.sha256(whole).hexdigest() == name:
+                data = whole[max(0, offset) :][:most]
+                self._sent += len(data)
+                return data
+            # Asked for again and again, it would keep news and versions from this board as well.
+            self._keep(msgspec.structs.replace(self._facts, offer=None, offered=""))
+        self.on_arrival()
+        raise BoxError("the file of the offer is damaged or gone: it is made anew")
+
+    def _whole_offer(self) -> bytes:
+        try:
+            return (self._folder / _OFFER).read_bytes()
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.EIO):
+                raise
+            return b""
 
     def news(self, news: Synced) -> tuple[Want, ...]:
         """Take in the server's news; returns the files that are missing.
@@ -218,6 +237,7 @@ class Box:
             if news != before or not 0 <= now - self._facts.heard_at < 3600.0:
                 self._keep(msgspec.structs.replace(self._facts, news=news, heard_at=now))
             self._heard_at = now
+            self._heard_here = (self._monotonic(), True)
             wants = self._missing(news)
         if not wants:
             self.on_arrival()
@@ -266,7 +286,8 @@ class Box:
             if news is None or news.speaks < 2:
                 return False
             known = self._boards
-            return known is None or now - self._looked_at < _LOOKING_S or now - known[1] > _WHO_EVERY_S
+            looks = 0 <= now - self._looked_at < _LOOKING_S
+            return known is None or looks or not 0 <= now - known[1] <= _WHO_EVERY_S
 
     def judged(self, judged: Judged) -> None:
         """Note what this board made of a release.
@@ -305,11 +326,20 @@ class Box:
             news = self._facts.news
             if news is None or not self._heard_at:
                 return False
-            return self._now() - self._heard_at > max(_QUIET_S, 3 * news.next_s)
+            since, heard = self._heard_here
+            silent = self._monotonic() - since
+            if not heard:  # it was another run of the daemon that heard: by the calendar
+                silent = max(silent, self._now() - self._heard_at)
+            return silent > max(_QUIET_S, 3 * news.next_s)
 
     def release(self, sha256: str) -> Path:
         """The file of a release, which may not be there."""
         return self._releases.path(sha256)
+
+    def sound(self, sha256: str) -> bool:
+        """Whether a release is here as it should be; a damaged one goes, and is fetched again."""
+        with self._lock:
+            return self._releases.sound(sha256)
 
     def content(self, sha256: str) -> bytes | None:
         """A release that is here, the root's for an empty name; None where it is not here."""

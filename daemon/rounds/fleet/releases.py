@@ -5,6 +5,7 @@ The box calls it with its lock held. What changes do not make exactly, byte for 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -77,6 +78,25 @@ class Releases:
             return self.path(sha256).read_bytes()
         except FileNotFoundError:
             return self._own() if sha256 and sha256 == self.own_name() else None
+
+    def sound(self, sha256: str) -> bool:
+        """Whether a release is here as it should be; one that is not goes.
+
+        Raises:
+            OSError: The disk fails.
+        """
+        path = self.path(sha256)
+        try:
+            if release_name(path.read_bytes()) == sha256:
+                return True
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+        log.warning("a fleet version is damaged and fetched again path=%s", path)
+        path.unlink(missing_ok=True)
+        return False
 
     def own_name(self) -> str:
         """The name of the root's release; empty where this board does not have the root (yet)."""

@@ -175,7 +175,7 @@ class FleetWork:
         known = {(each.sha256, each.outcome) for each in facts.judged}
         if known & {(candidate.sha256, "scored"), (candidate.sha256, "failed")}:
             return None
-        if not all(box.release(each.sha256).exists() for each in (candidate, published)):
+        if not all(box.sound(each.sha256) for each in (candidate, published)):
             return None
         return candidate, published
 
@@ -265,7 +265,8 @@ class FleetWork:
         release = facts.news.published
         training = live.card.get("training") or {}
         taken = lineage(training)[:1] == (release.sha256,)
-        noted = {j.outcome for j in facts.judged if j.sha256 == release.sha256} - {"scored"}
+        judged = [each for each in facts.judged if each.sha256 == release.sha256]
+        noted = {each.outcome for each in judged if not each.scoring} - {"scored"}
         if (taken and noted) or "failed" in noted or not box.release(release.sha256).exists():
             return None
         store = self.context.store
@@ -273,14 +274,21 @@ class FleetWork:
         share = next_share([row["outcome"] for row in verdicts])
         if share is None and not noted:  # the verdict came after a restart, or the box is a new one
             self._note(release, verdicts[-1])
-        if taken or share is None:
+        if taken or share is None or not box.sound(release.sha256):
             return None
         return release, [row["outcome"] for row in verdicts], share
 
     def _failed(self, release: Release, error: Exception) -> None:
         """Note that a release could not be used here, so that it is not tried again and again."""
         log.warning("fleet version cannot be used number=%d error=%s", release.number, error)
-        judged = Judged(sha256=release.sha256, number=release.number, outcome="failed", reason=str(error))
+        # What does not fit now will not later; a child that failed may have met a full disk or memory.
+        judged = Judged(
+            sha256=release.sha256,
+            number=release.number,
+            outcome="failed",
+            reason=str(error),
+            scoring=isinstance(error, RuntimeError),
+        )
         self.part.box.judged(judged)
 
     def _note(self, release: Release, row: Mapping[str, Any]) -> None:

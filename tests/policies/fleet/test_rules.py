@@ -6,8 +6,11 @@ from hypothesis import strategies as st
 
 from dance_ondevice.policies.fleet.rules import (
     FleetRules,
+    Tally,
+    Vote,
     Waiting,
     clip_factor,
+    decide,
     due,
     is_better,
     miou,
@@ -90,3 +93,22 @@ def test_publishes_what_gains_on_the_same_pixels() -> None:
     assert not is_better(RULES, before, after)
     with pytest.raises(ValueError, match="other pixels"):
         is_better(RULES, after, [[6, 5], [5, 5]])
+
+
+def test_a_board_with_classes_of_its_own_has_a_vote_and_no_more_than_one() -> None:
+    """Pixels of a class that the fleet lacks are taken for its classes: more than there are of these."""
+
+    def tally(truth: int, predicted: int, hits: int) -> Tally:
+        return Tally(truth=(truth,) * 2, predicted=(predicted,) * 2, hits=(hits,) * 2)
+
+    own = Vote(board="own", candidate=tally(10, 60, 9), published=tally(10, 70, 8))
+    assert own.candidate.fault(2) == ""
+    assert tally(0, 9, 0).fault(2)
+    assert tally(1 << 36, 1, 1).fault(2)
+    assert tally(10, 1 << 36, 1).fault(2)
+    plain = [Vote(board=b, candidate=tally(100, 100, 90), published=tally(100, 100, 80)) for b in "abc"]
+    assert decide(RULES, [*plain, own], volunteers=4, waited_s=0.0).outcome == "published"
+    # What a board claims to have been segmented is held to what others have, as what is labelled is.
+    worse = [Vote(board=b, candidate=tally(100, 100, 60), published=tally(100, 100, 80)) for b in "abcdefgh"]
+    liar = Vote(board="liar", candidate=tally(10, 10, 10), published=tally(10, 1 << 34, 0))
+    assert decide(RULES, [*worse, liar], volunteers=9, waited_s=0.0).outcome == "declined"

@@ -13,7 +13,7 @@ import pytest
 from round_rig import CONFIG, Rig
 
 from dance_ondevice.daemon.config.sections import Config, Fleet, Promotion
-from dance_ondevice.daemon.rounds.fleet.box import Box, FleetPart
+from dance_ondevice.daemon.rounds.fleet.box import Box, FleetPart, Judged
 from dance_ondevice.daemon.rounds.fleet.joining import own_release
 from dance_ondevice.daemon.rounds.fleet.work import FleetWork
 from dance_ondevice.daemon.store.service import Store
@@ -186,7 +186,17 @@ def test_offers_scores_takes_and_refuses(
 
 def test_says_what_keeps_it_from_judging(paths: StatePaths, store: Store) -> None:
     board = Board(paths, store, TOLERANT)
-    board.tell(1, board.tensors)
+    first = board.tell(1, board.tensors)
+    # A child that failed while it was scored, as for want of memory, says nothing of what the gate will.
+    board.box.judged(Judged(sha256=first, number=1, outcome="failed", reason="killed", scoring=True))
+    assert board.work.step(None) is None
+    assert "label frames" in board.box.snapshot().trouble
+    # Nor is one that is damaged here marked as unfit: it goes, and the link fetches it again.
+    whole = board.box.release(first).read_bytes()
+    board.box.release(first).write_bytes(whole[:-1])
+    assert board.work.step(None) is None
+    assert (board.box.snapshot().trouble, board.box.release(first).exists()) == ("", False)
+    assert board.tell(1, board.tensors) == first
     assert board.work.step(None) is None
     assert "label frames" in board.box.snapshot().trouble
     # A version that is not there any more waits for nothing.
@@ -199,7 +209,7 @@ def test_says_what_keeps_it_from_judging(paths: StatePaths, store: Store) -> Non
     # A model of another root, as after `models import`, takes no value of the fleet, trained here or not.
     other.step(None)
     assert "models rollback" in board.box.snapshot().trouble
-    assert board.box.snapshot().facts.judged == ()
+    assert [each.scoring for each in board.box.snapshot().facts.judged] == [True]
     # What is mended is not told any longer, though there is nothing new to offer.
     board.box.trouble("disk", "the disk: No space left on device")
     board.work.step("paused")
