@@ -61,8 +61,6 @@ _FRAME_SCALES = (1.0, 0.75, 0.5)
 _BY_FRAME = "dance+, inferring each image at a scale by its complexity"
 #: Fine-tuning on windows takes more and noisier steps than dense does on whole frames.
 _FINE_RATE = 0.3
-#: Epochs of fine-tuning on windows as a share of dense's: more gained nothing on parts of CamVid's train.
-_FINE_SHARE = 0.75
 #: Steps that the way there is taken in, and the shares of the epochs before it and on it.
 _STEPS = 5
 #: How often the controls of the choice draw anew over a training.
@@ -184,11 +182,8 @@ def _dance_plus(epochs: int) -> Recipe:
 
 
 def _fine_plus(epochs: int) -> Recipe:
-    """Fine-tune trained weights on small windows, for three quarters of the epochs; no channel goes."""
-    return _fine(
-        _part(epochs, _FINE_SHARE),
-        "windows of a quarter of the pixels, batches of 4, three quarters of the epochs",
-    )
+    """Fine-tune trained weights on small windows; no channel goes."""
+    return _fine(epochs, "windows of a quarter of the pixels, batches of 4")
 
 
 def _fine(epochs: int, about: str, *, frozen: tuple[str, ...] = ()) -> Recipe:
@@ -315,9 +310,7 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
     "finetune": {
         **_ANYWHERE,
         "dance+": _fine_plus,
-        "dance+late": lambda n: _fine(
-            _part(n, _FINE_SHARE), "dance+ with the encoder frozen", frozen=_ENCODER
-        ),
+        "dance+late": lambda n: _fine(n, "dance+ with the encoder frozen", frozen=_ENCODER),
         "dance+slimmed": lambda n: _fine_slimmed(
             n,
             "whole frames, the first layers frozen, slimmed to 0.45 of the MACs after an epoch",
@@ -326,7 +319,7 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+gentle": lambda n: _fine_slimmed(
             n, "the same, slimmed to three quarters of the MACs", macs=GENTLE_MACS
         ),
-        "dance+twice": lambda n: _fine(_part(2 * n, _FINE_SHARE), "dance+ for twice as many epochs"),
+        "dance+twice": lambda n: _fine(2 * n, "dance+ for twice as many epochs"),
         "dance+small-scale": lambda n: _inferring(
             _fine_plus(n), (PLUS_SCALE,), "dance+, inferring at three quarters of the size"
         ),
