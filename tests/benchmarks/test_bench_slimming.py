@@ -124,7 +124,7 @@ def test_scales_of_inference_and_more_epochs_are_ablations_too(setting: Setting)
     scaled = recipe("dance+frame-scale", "full", setting)
     assert len(scaled.inference_scales) == 3
     assert (scaled.trained_as, scaled.stages) == ("dance+", ours.stages)
-    for variant, times in (("dance+twice", 2), ("dance+four-times", 4)):
+    for variant, times in (("dance+twice", 2), ("dance+four-times", 4), ("dance+three-quarters", 0.75)):
         if variant in VARIANTS[setting]:
             longer = sum(stage.epochs for stage in recipe(variant, "full", setting).stages)
             assert longer == pytest.approx(times * sum(stage.epochs for stage in ours.stages), abs=times)

@@ -319,6 +319,7 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+gentle": lambda n: _fine_slimmed(
             n, "the same, slimmed to three quarters of the MACs", macs=GENTLE_MACS
         ),
+        "dance+three-quarters": lambda n: _fine(_part(n, 0.75), "dance+ for three quarters of the epochs"),
         "dance+twice": lambda n: _fine(2 * n, "dance+ for twice as many epochs"),
         "dance+small-scale": lambda n: _inferring(
             _fine_plus(n), (PLUS_SCALE,), "dance+, inferring at three quarters of the size"
