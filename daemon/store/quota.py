@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.samples import StoreFull, delete_samples, free_files
+from dance_ondevice.daemon.store.samples import StoreFull, delete_samples, files_of
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import show_bytes
 from dance_ondevice.policies.samples.similarity import stored_light
@@ -173,9 +173,15 @@ class Quota:
             self._releasable = None
 
     def _few_files(self) -> bool:
-        """Whether the samples' file system holds hardly any more files, however many bytes are free."""
-        left = free_files(self._paths.samples)
-        return left is not None and left < FEW_FILES
+        """Whether the samples' file system takes hardly any more files, and most of those there are samples.
+
+        Where somebody else's files fill it, no eviction helps, and the store would go for nothing.
+        """
+        files = files_of(self._paths.samples)
+        if files is None or files[1] >= FEW_FILES:
+            return False
+        labelled, unlabelled, _ = self.totals()
+        return 2 * (2 * labelled + unlabelled) >= files[0]
 
     def _over(self, size: int) -> tuple[int, int]:
         """Bytes beyond the quota with ``size`` more, and bytes free before they are written."""
