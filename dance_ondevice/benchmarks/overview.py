@@ -288,6 +288,11 @@ _QUESTIONS: Sequence[tuple[str, str, Callable[[Sequence[Body]], Finding]]] = (
         _shorter,
     ),
     (
+        "DANCE+ that fine-tunes, ESPNetv2, against the same",
+        "slimming-espnetv2-finetune-control-[0-9].json",
+        _shorter,
+    ),
+    (
         "dropping by complexity",
         "slimming-choice-*.json",
         _choice,
