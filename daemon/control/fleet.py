@@ -29,6 +29,8 @@ __all__ = ["SOCKET_VARIABLE", "handlers", "overview", "report", "shared_socket",
 SOCKET_VARIABLE = "DANCE_FLEET_SOCKET"
 
 _MOST_TEXT = 500
+#: Beyond what any file has; a larger number cannot even be sought.
+_MOST_OFFSET = 1 << 53
 
 
 def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, Handler]:
@@ -72,9 +74,12 @@ def handlers(part: FleetPart, live: Callable[[], Live | None]) -> Mapping[str, H
         return {}
 
     def release(query: Mapping[str, object]) -> dict[str, Any]:
-        wanted = msgspec.convert(query["release"], Release)
-        data = base64.b64decode(str(query["data"]), validate=True)
-        return {"have": _taking(lambda: box.piece_of_release(wanted, _number(query["offset"]), data))}
+        def take() -> int:
+            wanted = msgspec.convert(query["release"], Release)
+            data = base64.b64decode(str(query["data"]), validate=True)
+            return box.piece_of_release(wanted, _number(query["offset"]), data)
+
+        return {"have": _taking(take)}
 
     def voted(query: Mapping[str, object]) -> dict[str, Any]:
         _taking(lambda: box.scored(None, counted=query.get("counted", True) is True))
@@ -151,6 +156,6 @@ def _taking(act: Callable[[], Any]) -> Any:
 
 
 def _number(value: object) -> int:
-    if isinstance(value, int) and value >= 0:
+    if isinstance(value, int) and 0 <= value <= _MOST_OFFSET:
         return value
     raise ControlError(f"{value!r} is no offset")

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds until the next try, after a first failure and at most.
 _FIRST_S, _MOST_S = 5.0, 600.0
+#: Seconds until the next turn at least, as a server's kit allows, and at most, whatever the server says.
+_SOONEST_S, _LATEST_S = 0.05, 86400.0
 
 
 class Server(Protocol):
@@ -77,7 +79,7 @@ class Relay:
             return self._failed(f"the server: {error}", at_least=error.retry_s)
         self._failures = 0
         self._tell("")
-        return Turn(wait_s=next_s * self._dice.uniform(0.9, 1.1))
+        return Turn(wait_s=_bounded(next_s * self._dice.uniform(0.9, 1.1)))
 
     def _exchange(self) -> float:
         state = self._daemon("fleet_state")
@@ -175,10 +177,15 @@ class Relay:
             self._tell(trouble)
         wait = min(_MOST_S, _FIRST_S * 2**self._failures)
         self._failures = min(self._failures + 1, 10)
-        return Turn(wait_s=max(at_least, wait * self._dice.uniform(0.8, 1.2)), trouble=trouble)
+        wait = max(at_least, wait * self._dice.uniform(0.8, 1.2))
+        return Turn(wait_s=_bounded(wait), trouble=trouble)
 
     def _tell(self, trouble: str) -> None:
         try:
             self._daemon("fleet_trouble", text=trouble)
         except ClientError as error:
             log.debug("the daemon was not told: %s", error)
+
+
+def _bounded(wait_s: float) -> float:
+    return min(max(wait_s, _SOONEST_S), _LATEST_S)

@@ -6,7 +6,7 @@ bytes, and each side says how much it has, so a link that breaks costs one piece
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -54,6 +54,11 @@ MOST_HEADER = 64 * 1024
 #: What libzmq may take for one part: encryption adds to its bytes.
 MOST_PART = PIECE + 4096
 _MOST_LINEAGE = 16
+#: The name of a file: its SHA-256. Both ends make paths of it.
+Name = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_NameOrNone = Annotated[str, msgspec.Meta(pattern=r"\A([0-9a-f]{64})?\Z")]
+#: Bytes, or the number of a version. Python's own have no end, those of files and of metrics do.
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 
 
 class MessageError(ValueError):
@@ -66,9 +71,9 @@ class OfferRef(msgspec.Struct, frozen=True, kw_only=True):
     ``against`` is empty for an offer that is whole.
     """
 
-    id: str
-    size: int
-    against: str = ""
+    id: Name
+    size: Count
+    against: _NameOrNone = ""
 
 
 class Sync(msgspec.Struct, frozen=True, kw_only=True, tag="sync", tag_field="op"):
@@ -99,7 +104,7 @@ class Put(msgspec.Struct, frozen=True, kw_only=True, tag="put", tag_field="op"):
     id: int
     v: int = VERSION
     offer: OfferRef
-    offset: int
+    offset: Count
 
 
 class Get(msgspec.Struct, frozen=True, kw_only=True, tag="get", tag_field="op"):
@@ -107,8 +112,8 @@ class Get(msgspec.Struct, frozen=True, kw_only=True, tag="get", tag_field="op"):
 
     id: int
     v: int = VERSION
-    sha256: str
-    offset: int
+    sha256: Name
+    offset: Count
 
 
 class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score", tag_field="op"):
@@ -116,9 +121,9 @@ class Score(msgspec.Struct, frozen=True, kw_only=True, tag="score", tag_field="o
 
     id: int
     v: int = VERSION
-    sha256: str
+    sha256: Name
     candidate: Tally
-    against: str
+    against: Name
     published: Tally
 
 
@@ -144,10 +149,10 @@ class OfferState(msgspec.Struct, frozen=True, kw_only=True):
         whole: Whether the server lacks the release that the offer is counted from, and wants it whole.
     """
 
-    id: str
+    id: Name
     state: OfferStateName
-    have: int = 0
-    version: int = 0
+    have: Count = 0
+    version: Count = 0
     reason: str = ""
     whole: bool = False
 
@@ -155,18 +160,18 @@ class OfferState(msgspec.Struct, frozen=True, kw_only=True):
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """A file of ``size`` bytes that makes the release ``release`` of the release ``base``."""
 
-    release: str
-    base: str
-    sha256: str
-    size: int
+    release: Name
+    base: Name
+    sha256: Name
+    size: Count
 
 
 class Release(msgspec.Struct, frozen=True, kw_only=True):
     """A fleet version that a board may fetch."""
 
-    number: int
-    sha256: str
-    size: int
+    number: Count
+    sha256: Name
+    size: Count
 
 
 class Synced(msgspec.Struct, frozen=True, kw_only=True, tag="synced"):
@@ -206,7 +211,7 @@ class Piece(msgspec.Struct, frozen=True, kw_only=True, tag="piece"):
     """A piece of a release follows."""
 
     id: int
-    size: int
+    size: Count
 
 
 class Scored(msgspec.Struct, frozen=True, kw_only=True, tag="scored"):
@@ -233,19 +238,19 @@ class BoardNews(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     heard_s: float
-    version: int = 0
-    refused: int | None = None
+    version: Count = 0
+    refused: Count | None = None
     gain: float | None = None
     waiting: bool = False
-    sent: int = 0
-    received: int = 0
+    sent: Count = 0
+    received: Count = 0
 
 
 class Boards(msgspec.Struct, frozen=True, kw_only=True, tag="boards"):
     """Who is in the fleet: those heard of last, and how many there are."""
 
     id: int
-    count: int
+    count: Count
     boards: tuple[BoardNews, ...]
 
 

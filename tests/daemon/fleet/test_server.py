@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -10,9 +11,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import zmq
-from small_fleet import ROOT, RULES, Clock, Server, name_of, offer
+from small_fleet import FIRST, ROOT, RULES, Clock, Server, name_of, offer
 
 from dance_ondevice.daemon.fleet.link import Link, NoServer, Refused
 from dance_ondevice.daemon.fleet.making import DamagedOfferError, Made
@@ -259,12 +261,25 @@ def test_what_is_no_request_is_refused(server: FleetServer, link: Callable[..., 
     front = link()
     front.ask(SYNC)
     socket = front._open()
-    for data in (b"", b"{", b'{"op": "rm"}', b'{"op": "sync", "id": 1, "v": 99, "root": ""}'):
+    whole = {"op": "get", "id": 1, "sha256": name_of(FIRST)}
+    sync = {"op": "sync", "id": 1, "root": ROOT.sha256}
+    none_of_them = (
+        *(b"", b"{", b'{"op": "rm"}'),
+        # Numbers beyond a file's, and names that would be paths: no request ends the thread that serves all.
+        *(msgspec.json.encode({**whole, "offset": offset}) for offset in (-1, 2**53 + 1)),
+        json.dumps({**whole, "offset": 2**70}).encode(),
+        *(
+            msgspec.json.encode({**sync, "offer": {"id": name, "size": 1}})
+            for name in ("../" * 21 + "x", "a" * 63 + "\0", "a" * 64 + "\n", "A" * 64)
+        ),
+        b'{"op": "sync", "id": 1, "v": 99, "root": ""}',
+    )
+    for data in none_of_them:
         socket.send_multipart([data])
         answer = messages.decode_answer(socket.recv_multipart()[0])
-        assert isinstance(answer, messages.Refusal)
+        assert isinstance(answer, messages.Refusal), data
     assert "protocol 99" in answer.reason
-    assert server.desk.tallies.refused["request"] == 4
+    assert server.desk.tallies.refused["request"] == len(none_of_them)
 
 
 def test_a_bucket_of_requests_fills_again() -> None:
