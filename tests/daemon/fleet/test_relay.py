@@ -7,7 +7,6 @@ import random
 import shutil
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import fleet_boards
 import msgspec
@@ -17,7 +16,6 @@ import safetensors.numpy
 from fleet_boards import Board, KilledError
 from small_fleet import DAY, FIRST, ROOT, RULES, TENSORS, Clock, Server, name_of, offer, tally, write_root
 
-from dance_ondevice.daemon.control.client import CommandError
 from dance_ondevice.daemon.fleet.relay import Relay
 from dance_ondevice.daemon.rounds.fleet.box import Ballot, Judged, offer_words
 from dance_ondevice.daemon.rounds.fleet.joining import own_release
@@ -203,48 +201,6 @@ def test_a_release_larger_than_any_model_of_the_fleet_is_not_fetched(
     with pytest.raises(BoxError, match="version 3 has 1073741824 bytes"):
         board.box.piece_of_release(want.release, 0, b"x")
     assert not list(board.folder.rglob("*.part"))
-
-
-@pytest.mark.parametrize(
-    "news",
-    [
-        {"published": {"number": 1, "sha256": "../../outside", "size": 9}},
-        {"published": {"number": 1, "sha256": "b" * 63 + "\0", "size": 9}},
-        {"published": {"number": 2**70, "sha256": "b" * 64, "size": 9}},
-        {
-            "published": {"number": 1, "sha256": "b" * 64, "size": 9},
-            "changes": [{"release": "b" * 64, "base": "a" * 64, "sha256": "../../outside", "size": 1}],
-        },
-    ],
-)
-def test_a_server_names_no_file_outside_the_boards_folder(
-    boards: dict[str, Board], news: dict[str, Any]
-) -> None:
-    """What a server says is no path, and no number that nothing here can count."""
-    board = boards["front"]
-    with pytest.raises(messages.MessageError):
-        messages.decode_answer(msgspec.json.encode({"type": "synced", "id": 1, **news}))
-    with pytest.raises(CommandError, match="not what the fleet's socket takes"):
-        board._daemon("fleet_news", news={"id": 1, **news})
-    released = news.get("changes", [news["published"]])[0]
-    piece = {"number": 1, "size": 9, **{k: released[k] for k in ("number", "sha256") if k in released}}
-    with pytest.raises(CommandError):
-        board._daemon("fleet_release", release=piece, offset=0, data="eHh4")
-    assert not list(board.folder.parent.rglob("*outside*"))
-
-
-@pytest.mark.parametrize(("said", "waits"), [(0.0, 0.05), (-5.0, 0.05), (1e300, DAY)])
-def test_a_board_asks_neither_all_the_time_nor_never_again(
-    server: Server, boards: dict[str, Board], monkeypatch: pytest.MonkeyPatch, said: float, waits: float
-) -> None:
-    """Whatever number its server gives, of a slip or of malice; a wait of no such length can be begun."""
-    root = messages.Release(number=0, sha256=name_of(FIRST), size=len(FIRST))
-    news = messages.Synced(id=7, published=root, next_s=said)
-    monkeypatch.setattr(server.desk, "answer", lambda *_: (news, b""))
-    assert boards["front"].turn().wait_s == waits
-    refusal = messages.Refusal(id=7, reason="later", retry_s=said)
-    monkeypatch.setattr(server.desk, "answer", lambda *_: (refusal, b""))
-    assert waits <= boards["front"].turn().wait_s <= DAY
 
 
 def test_a_replaced_board_begins_anew(server: Server, boards: dict[str, Board], tmp_path: Path) -> None:
