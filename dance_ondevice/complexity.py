@@ -15,6 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice import names
 from dance_ondevice.images.brightness import check_grey
 from dance_ondevice.images.codec import encode_jpeg
 from dance_ondevice.images.labels import IGNORE
@@ -34,7 +35,7 @@ _EDGE_STEP = 0.1
 #: |gx| + |gy| of the 3x3 Sobel operator for an axis-aligned step of the whole 8-bit range.
 _SOBEL_FULL_STEP = 4 * 255
 #: Name in the configuration of the indicator that rounds learn, see ``learnt_loss``.
-LEARNT = "learnt"
+LEARNT = names.LEARNT
 #: JPEG quality for frames that did not arrive as a JPEG.
 _JPEG_QUALITY = 90
 #: Bits per pixel that score 0.5: those of a frame with some detail at a usual quality.
@@ -267,7 +268,7 @@ def grey_reduction(height: int, width: int) -> int:
 
 
 #: Indicators by the name that ``complexity.indicator`` takes, each built from the candidate scales. A new one
-#: is a class with ``name`` and ``measure`` and a row here.
+#: is a class with ``name`` and ``measure``, a row here and one in ``names``.
 INDICATORS: Mapping[str, Callable[[Sequence[float]], Indicator]] = {
     "detail_loss": DetailLoss,
     "edge_density": lambda scales: EdgeDensity(),

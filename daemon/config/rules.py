@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from dance_ondevice.complexity import INDICATORS, LEARNT
 from dance_ondevice.daemon.config.values import (
     absolute_path,
     below,
@@ -24,6 +23,7 @@ from dance_ondevice.daemon.config.values import (
 )
 from dance_ondevice.energy.choose import SOURCES
 from dance_ondevice.models.registry import ARCHITECTURES
+from dance_ondevice.names import INDICATORS, LEARNT
 
 #: Names of ``energy.meter``: the best source, a particular one, or the model of the processor alone.
 METERS = ("auto", *SOURCES, "modelled")

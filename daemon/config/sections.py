@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from dance_ondevice.images.labels import STREET_CLASSES
+from dance_ondevice.names import STREET_CLASSES
 
 
 class Daemon(msgspec.Struct, frozen=True, kw_only=True):

@@ -53,7 +53,7 @@ def run_checks(config: Config, paths: StatePaths, environ: Mapping[str, str]) ->
     """Run all checks, in the order in which their failures would stop a start."""
     sysfs, procfs = Path(config.energy.sysfs_root), Path(config.energy.procfs_root)
     yield check_python()
-    yield check_cpu(procfs)
+    yield check_cpu(procfs, bf16=config.training.precision == "bf16" and config.training.device != "cuda")
     # Both directions of a convolution: a build for another processor often fails there and not at its import.
     yield check_import("torch", _CONVOLUTION)
     yield check_import("cv2", "print(cv2.__version__)")
@@ -96,8 +96,8 @@ def check_python() -> Check:
     return Check("python", "ok", f"{found} at {sys.executable}")
 
 
-def check_cpu(procfs: Path) -> Check:
-    """Check that the processor has the vector instructions without which training is too slow."""
+def check_cpu(procfs: Path, *, bf16: bool = False) -> Check:
+    """Check that the processor has the instructions without which training, in ``bf16`` too, is too slow."""
     try:
         text = (procfs / "cpuinfo").read_text(errors="replace")
     except OSError as error:
@@ -111,6 +111,9 @@ def check_cpu(procfs: Path) -> Check:
     detail = f"{os.cpu_count()} cores, {' '.join(found) or 'no vector extensions that torch profits from'}"
     if not any(flag in flags for flag in _VECTOR_FLAGS):
         return Check("cpu", "warning", detail, "training will be slow; use a 64-bit system image on ARM")
+    if bf16 and not flags.intersection(_BF16_FLAGS):
+        remedy = 'rounds may take several times the joules: training.precision = "auto" measures both'
+        return Check("cpu", "warning", f"{detail}; bf16 is computed by emulation", remedy)
     return Check("cpu", "ok", detail)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlite_utils import Database
 
-from dance_ondevice.daemon.store.samples import StoreFull, delete_samples
+from dance_ondevice.daemon.store.samples import StoreFull, delete_samples, files_of
 from dance_ondevice.daemon.system.state import StatePaths
 from dance_ondevice.daemon.terminal import show_bytes
 from dance_ondevice.policies.samples.similarity import stored_light
@@ -36,6 +36,9 @@ GONE = f"""
 SELECT camera FROM samples GROUP BY camera HAVING max(arrival) <
     (SELECT arrivals - max(labelled + unlabelled, {GONE_AFTER}) FROM sample_totals)
 """
+
+#: Samples go where the file system takes fewer more files: what one group of operations may make.
+FEW_FILES = 256
 
 #: Samples that one step removes; a larger excess is removed in several steps, between other work.
 PIECE = 64
@@ -139,6 +142,8 @@ class Quota:
         need = max(over, self._floor + size - free)
         if need > 0 and not self._make_space(need, size, keep):
             raise StoreFull(self._explain(over, free))
+        if need <= 0 and self._few_files():
+            self._make_space(size, size, keep)  # where nothing may go, the write itself tells
         self._claimed += size
 
     @property
@@ -166,6 +171,17 @@ class Quota:
         self._room = None
         if changed:
             self._releasable = None
+
+    def _few_files(self) -> bool:
+        """Whether the samples' file system takes hardly any more files, and most of those there are samples.
+
+        Where somebody else's files fill it, no eviction helps, and the store would go for nothing.
+        """
+        files = files_of(self._paths.samples)
+        if files is None or files[1] >= FEW_FILES:
+            return False
+        labelled, unlabelled, _ = self.totals()
+        return 2 * (2 * labelled + unlabelled) >= files[0]
 
     def _over(self, size: int) -> tuple[int, int]:
         """Bytes beyond the quota with ``size`` more, and bytes free before they are written."""

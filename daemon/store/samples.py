@@ -219,13 +219,19 @@ def native_size(png: bytes, stored: tuple[int, int], native: tuple[int, int] | N
     return size
 
 
-def free_files(path: Path) -> int | None:
-    """Files that may still be made on the file system of ``path``; None where it has no such limit."""
+def files_of(path: Path) -> tuple[int, int] | None:
+    """Files on the file system of ``path``, and how many more it takes; None where it has no such limit."""
     try:
         status = os.statvfs(next(folder for folder in (path, *path.parents) if folder.exists()))
     except OSError:  # the disk fails altogether
         return None
-    return status.f_favail if status.f_files else None
+    return (status.f_files - status.f_ffree, status.f_favail) if status.f_files else None
+
+
+def free_files(path: Path) -> int | None:
+    """Files that may still be made on the file system of ``path``; None where it has no such limit."""
+    files = files_of(path)
+    return files[1] if files else None
 
 
 def storage_error(error: OSError, path: Path) -> StoreError:

@@ -136,6 +136,21 @@ def _slimming(bodies: Sequence[Body]) -> Finding:
     )
 
 
+def _shorter(bodies: Sequence[Body], variant: str = "dance+") -> Finding:
+    """What DANCE+ gains on the simplest way to save energy, and what either takes."""
+    pairs = [(body["variants"]["dense-quarter"], body["variants"][variant]) for body in bodies]
+    ratio = mean(ours["train_seconds"] / dense["train_seconds"] for dense, ours in pairs)
+    gains = {
+        split: [100 * (ours["miou"][split] - dense["miou"][split]) for dense, ours in pairs]
+        for split in pairs[0][0]["miou"]
+    }
+    told = "; ".join(f"mIoU {split} {_signed(points)} points" for split, points in gains.items())
+    good = ratio <= 1 and min(map(min, gains.values())) > 0
+    return Finding(
+        f"{told}, for {ratio:.2f} of its CPU seconds", "dense for a quarter of the epochs", _by(good)
+    )
+
+
 def _choice(bodies: Sequence[Body]) -> Finding:
     both = [body for body in bodies if {"complexity", "random-condition"} <= body["variants"].keys()]
     gains = [
@@ -268,6 +283,16 @@ _QUESTIONS: Sequence[tuple[str, str, Callable[[Sequence[Body]], Finding]]] = (
         _slimming,
     ),
     (
+        "the same against dense training that ends early",
+        "slimming-fastscnn-scratch-control-[0-9].json",
+        _shorter,
+    ),
+    (
+        "fine-tuning for three epochs on windows, ESPNetv2, against the same",
+        "slimming-espnetv2-finetune-control-[0-9].json",
+        lambda b: _shorter(b, "dance+three-quarters"),
+    ),
+    (
         "dropping by complexity",
         "slimming-choice-*.json",
         _choice,
@@ -278,7 +303,7 @@ _QUESTIONS: Sequence[tuple[str, str, Callable[[Sequence[Body]], Finding]]] = (
     ("a frame that is stored", "service-ingest.json", _stored),
     ("a training step", "step-fastscnn.json", _step),
     ("30 taps on a telephone, and a round", "labelling-*.json", _taps),
-    ("three boards of a fleet, CamVid", "fleet-camvid.json", _fleet),
+    ("three boards of a fleet, CamVid", "fleet-camvid-full.json", _fleet),
     ("nothing acknowledged is lost", "faults.json", _faults),
     ("a daemon does not grow", "soak.json", _soak),
 )

@@ -8,23 +8,13 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from dance_ondevice import names
+
 #: Id of ignored pixels, which count neither in a loss nor in a metric.
 IGNORE = 255
 
 #: Classes of the street scenes, in order of their ids (the 11 classes of CamVid).
-STREET_CLASSES: tuple[str, ...] = (
-    "sky",
-    "building",
-    "pole",
-    "road",
-    "pavement",
-    "tree",
-    "sign",
-    "fence",
-    "car",
-    "pedestrian",
-    "bicyclist",
-)
+STREET_CLASSES = names.STREET_CLASSES
 
 _STREET_RGB = (
     (128, 128, 128),

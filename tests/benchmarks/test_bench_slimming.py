@@ -124,8 +124,21 @@ def test_scales_of_inference_and_more_epochs_are_ablations_too(setting: Setting)
     scaled = recipe("dance+frame-scale", "full", setting)
     assert len(scaled.inference_scales) == 3
     assert (scaled.trained_as, scaled.stages) == ("dance+", ours.stages)
-    twice = sum(stage.epochs for stage in recipe("dance+twice", "full", setting).stages)
-    assert twice == pytest.approx(2 * sum(stage.epochs for stage in ours.stages), abs=2)
+    for variant, times in (("dance+twice", 2), ("dance+four-times", 4), ("dance+three-quarters", 0.75)):
+        if variant in VARIANTS[setting]:
+            longer = sum(stage.epochs for stage in recipe(variant, "full", setting).stages)
+            assert longer == pytest.approx(times * sum(stage.epochs for stage in ours.stages), abs=times)
+
+
+@pytest.mark.parametrize("setting", ["scratch", "finetune"])
+def test_a_shorter_dense_training_differs_in_its_length_alone(setting: Setting) -> None:
+    dense = recipe("dense", "full", setting)
+    for variant, share in (("dense-half", 0.5), ("dense-quarter", 0.25)):
+        shorter = recipe(variant, "full", setting)
+        (stage,) = shorter.stages
+        assert stage.epochs == share * dense.stages[0].epochs
+        assert replace(shorter, stages=(replace(stage, epochs=24),), about=dense.about) == dense
+    assert recipe("dense-quarter", "quick", setting).stages[0].epochs == 1
 
 
 def test_what_cannot_be_frozen_is_told() -> None:

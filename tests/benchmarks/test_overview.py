@@ -42,6 +42,17 @@ def test_a_choice_is_judged_beside_chance(gain: float, expected: str) -> None:
     assert verdicts(slimming_choice_short_0={"variants": both}) == [expected]
 
 
+@pytest.mark.parametrize(
+    ("seconds", "test", "expected"), [(60, 0.5, "good"), (60, 0.4, "falls short"), (110, 0.5, "falls short")]
+)
+def test_slimming_is_judged_beside_training_for_less_long(seconds: float, test: float, expected: str) -> None:
+    both = {
+        "dense-quarter": {"train_seconds": 100, "miou": {"val": 0.5, "test": 0.45}},
+        "dance+": {"train_seconds": seconds, "miou": {"val": 0.55, "test": test}},
+    }
+    assert verdicts(slimming_fastscnn_scratch_control_0={"variants": both}) == [expected]
+
+
 def test_one_loss_is_too_many() -> None:
     body = {"kills": [{"kills": 9, "lost": 1}], "disks": [], "day": {"lost": 0}}
     assert verdicts(faults=body) == ["falls short"]
@@ -71,7 +82,7 @@ def test_a_fleet_is_judged_by_each_seed(union: tuple[float, float], own: float, 
 
     together = [(own, figure, 0.26) for figure in union]
     variants = {"alone": variant(*[(0.3, 0.3, 0.2)] * 2), "fleet": variant(*together)}
-    assert verdicts(fleet_camvid={"variants": variants}) == [expected]
+    assert verdicts(fleet_camvid_full={"variants": variants}) == [expected]
 
 
 def test_without_results_there_is_no_table() -> None:

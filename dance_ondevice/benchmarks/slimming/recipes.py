@@ -132,6 +132,13 @@ def _dense(epochs: int) -> Recipe:
     return Recipe(stages=(Stage(epochs=epochs),), about="all images, full size, all channels")
 
 
+def _shorter(share: float, about: str) -> Builder:
+    """A control: dense training that ends early, its learning rate falling to zero by then."""
+    return lambda epochs: replace(
+        _dense(_part(epochs, share)), about=f"all images, full size, all channels, for {about}"
+    )
+
+
 def _data(epochs: int) -> Recipe:
     return Recipe(
         stages=(Stage(epochs=epochs, choice="service"),),
@@ -259,6 +266,9 @@ _ANYWHERE: Mapping[str, Builder] = {
     "data": _data,
     "network": _network,
     "dance": _dance,
+    # What the simplest way to save energy reaches: to train for less long.
+    "dense-half": _shorter(0.5, "half of the epochs"),
+    "dense-quarter": _shorter(0.25, "a quarter of the epochs"),
     # Which images, at equal MACs: scales at random in the same shares.
     "random": _drawn("random", "any images"),
     "random-condition": _drawn("random-condition", "any images of each light"),
@@ -291,6 +301,7 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+batch-8": lambda n: replace(_plus(n, "dance+ in batches of 8"), batch_size=8, rate=1.4),
         "dance+batch-16": lambda n: replace(_plus(n, "dance+ in batches of 16"), batch_size=16, rate=2.0),
         "dance+twice": lambda n: _plus(2 * n, "dance+ for twice as many epochs"),
+        "dance+four-times": lambda n: _plus(4 * n, "dance+ for four times as many epochs"),
         "dance+full-scale": lambda n: _inferring(_dance_plus(n), (1.0,), "dance+, inferring at full scale"),
         "dance+frame-scale": lambda n: _inferring(_dance_plus(n), _FRAME_SCALES, _BY_FRAME),
     },
@@ -308,6 +319,7 @@ VARIANTS: Mapping[Setting, Mapping[str, Builder]] = {
         "dance+gentle": lambda n: _fine_slimmed(
             n, "the same, slimmed to three quarters of the MACs", macs=GENTLE_MACS
         ),
+        "dance+three-quarters": lambda n: _fine(_part(n, 0.75), "dance+ for three quarters of the epochs"),
         "dance+twice": lambda n: _fine(2 * n, "dance+ for twice as many epochs"),
         "dance+small-scale": lambda n: _inferring(
             _fine_plus(n), (PLUS_SCALE,), "dance+, inferring at three quarters of the size"

@@ -123,6 +123,18 @@ def test_cpu_flags(tmp_path: Path, line: str, status: str):
     assert checks.check_cpu(tmp_path).status == status
 
 
+@pytest.mark.parametrize(
+    ("flags", "status"),
+    [("avx2", "warning"), ("avx2 avx512f avx512_bf16", "ok"), ("asimd", "warning"), ("asimd bf16", "ok")],
+)
+def test_bf16_on_a_processor_without_it_is_a_warning(tmp_path: Path, flags: str, status: str):
+    (tmp_path / "cpuinfo").write_text(f"flags\t: {flags}\n")
+    found = checks.check_cpu(tmp_path, bf16=True)
+    assert found.status == status
+    assert ("training.precision" in found.remedy) == (status == "warning")
+    assert checks.check_cpu(tmp_path).status == "ok"
+
+
 def test_an_unreadable_procfs_is_a_warning(tmp_path: Path):
     found = checks.check_cpu(tmp_path)
     assert found.status == "warning"

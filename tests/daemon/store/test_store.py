@@ -235,7 +235,9 @@ def test_a_disk_without_room_for_files_is_told_from_one_without_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counted: int, left: int, words: str
 ) -> None:
     """Cards of many small files run out of inodes first; btrfs counts none and says 0 of 0."""
-    monkeypatch.setattr(os, "statvfs", lambda _: SimpleNamespace(f_files=counted, f_favail=left))
+    monkeypatch.setattr(
+        os, "statvfs", lambda _: SimpleNamespace(f_files=counted, f_ffree=left, f_favail=left)
+    )
 
     error = storage_error(OSError(errno.ENOSPC, "No space left"), tmp_path / "front" / "a.jpg")
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -152,6 +154,34 @@ def test_the_free_space_floor_holds(paths: StatePaths) -> None:
         with pytest.raises(StoreFull, match=r"storage.min_free_bytes keeps [0-9.]+ [KMG]iB.*free some space"):
             store.add_sample(block(20, 59 * KB)).result(WAIT)
         assert stored.total_bytes(paths) <= 60 * KB
+
+
+@pytest.mark.parametrize(
+    ("counted", "foreign", "left"),
+    [(100, 0, range(33, 40)), (0, 0, range(60, 61)), (200, 100, range(50, 61))],
+    ids=["inodes", "none counted", "the files of others"],
+)
+def test_samples_go_where_they_are_what_fills_the_disk_with_files(
+    paths: StatePaths, monkeypatch: pytest.MonkeyPatch, counted: int, foreign: int, left: range
+) -> None:
+    """A card that was made for large files runs out of inodes while bytes are free."""
+
+    def statvfs(_path: Path) -> SimpleNamespace:
+        there = foreign + sum(path.is_file() for path in paths.samples.rglob("*"))
+        free = max(0, counted - there)
+        return SimpleNamespace(f_files=counted, f_ffree=free, f_favail=free)
+
+    monkeypatch.setattr(os, "statvfs", statvfs)
+    monkeypatch.setattr(room, "FEW_FILES", 64)
+    with stored.opened(paths, free_bytes=lambda _: 1 << 30) as store:
+        for seq in range(60):
+            fill(store, 1, start=seq)
+        kept = sorted(row["seq"] for row in stored.rows(paths).values())
+        assert kept == list(range(kept[0], 60))
+        assert len(kept) in left
+        store.submit(lambda db: db.execute("UPDATE samples SET split = 'gate'")).result(WAIT)
+        fill(store, 1, start=60)  # nothing may go: it is tried all the same
+        assert 60 in {row["seq"] for row in stored.rows(paths).values()}
 
 
 def test_the_disk_of_the_samples_counts_and_not_the_one_of_the_index(paths: StatePaths) -> None:
